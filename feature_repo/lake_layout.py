@@ -1,0 +1,284 @@
+"""Lake layout: where a row lives in the lake, under which columns, and what makes it the same row.
+
+    >>> hour_folder("features", "BTCUSDT", 1_723_161_600_000_000_000)
+    'features/btc/date=2024-08-09/hour=00'
+    >>> identity("features")
+    ('symbol', 'ts_event', 'created')
+
+`<lake>/<zone>/<base>/date=YYYY-MM-DD/hour=HH/*.parquet`, the hour being that of the close. An hour has one file that
+its one owner replaces (`owned_file`; in `raw` one a topic and partition, `raw_hour_file`), and beside it what is still
+to be merged: `rev-<provenance>-<hash>.parquet` of anyone else, in `raw` a file a batch, named by its offsets.
+A column is a field of the zone's message; what is not a scalar is JSON text, and a feature row has one
+column per feature. Times stay int64 nanoseconds; `event_timestamp` and `created_timestamp` are the same
+times as timestamp[us, UTC] for Feast and people, `created_timestamp` rounded up so that nothing is known early.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Literal, get_args
+from urllib.parse import urlparse
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_repo.context import CONTEXT_FEATURE
+from feature_repo.contracts import HOUR_NS, Alert, Bar, FeatureRow, Message, Prediction
+from feature_repo.derive import spark_schema
+from feature_repo.features import FEATURE_NAMES
+from feature_repo.topics import base
+from feature_repo.views import as_text
+
+Zone = Literal["raw", "clean", "features", "predictions", "alerts", "context"]
+ZONES: tuple[Zone, ...] = get_args(Zone)
+MESSAGES: Mapping[str, type[Message]] = {
+    "clean": Bar, "features": FeatureRow, "predictions": Prediction, "alerts": Alert,
+}
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+EVENT_TIMESTAMP, CREATED_TIMESTAMP = "event_timestamp", "created_timestamp"
+RAW_SCHEMA = pa.schema([
+    ("topic", pa.string()), ("partition", pa.int32()), ("offset", pa.int64()), ("kafka_timestamp", TIMESTAMP),
+    ("key", pa.string()), ("schema", pa.string()), ("value", pa.binary()),
+])
+_RAW_PART = re.compile(r"(?P<hour>.+-\d+)-(?P<first>\d+)-(?P<last>\d+)\.parquet")
+_IDENTITY: Mapping[str, tuple[str, ...]] = {
+    "raw": ("topic", "partition", "offset"),
+    "clean": ("symbol", "interval_s", "close_time", "created"),
+    "features": ("symbol", "ts_event", "created"),
+    "predictions": ("model_version", "symbol", "ts_event"),
+    "alerts": ("rule", "symbol", "window_start"),
+    "context": ("symbol", "ts_event", "created"),
+}
+_OWNED_FILE = {
+    "clean": "bars", "features": "features", "predictions": "predictions", "alerts": "alerts", "context": "context",
+}
+_ARROW = {"long": pa.int64(), "double": pa.float64(), "string": pa.string(), "boolean": pa.bool_()}
+_TIMES = [pa.field(EVENT_TIMESTAMP, TIMESTAMP, nullable=False), pa.field(CREATED_TIMESTAMP, TIMESTAMP, nullable=False)]
+
+
+@dataclass(frozen=True)
+class ContextRow:
+    """One value of the slow view `volatility_context`. Identity: (symbol, ts_event, created); null is unknown."""
+
+    symbol: str
+    ts_event: int
+    created: int
+    value: float | None
+
+
+def hour_folder(zone: Zone, symbol: str, close_ns: int) -> str:
+    """The folder, relative to the lake's root, of a row that closes at `close_ns`."""
+    return base_folder(zone, base(symbol), close_ns)
+
+
+def base_folder(zone: Zone, base_asset: str, close_ns: int) -> str:
+    """The hour's folder of a base asset: its symbols' rows lie in the same files, told apart by `symbol`."""
+    return f"{zone}/{base_asset}/{date_folder(close_ns)}/hour={_utc(close_ns):%H}"
+
+
+def hour_of(path: str) -> int:
+    """Start of the hour, ns, of a path below an hour folder. Raises `ValueError` when it is below none.
+
+    >>> hour_of("lake/features/btc/date=1970-01-01/hour=02/features.parquet") // HOUR_NS
+    2
+    """
+    parts = dict(part.split("=", 1) for part in path.split("/") if "=" in part)
+    if not {"date", "hour"} <= set(parts):
+        raise ValueError(f"expected a path below date=…/hour=…, found {path}")
+    at = datetime.strptime(f"{parts['date']} {parts['hour']} +0000", "%Y-%m-%d %H %z")
+    return int(at.timestamp()) * HOUR_NS // 3600
+
+
+def date_folder(at_ns: int) -> str:
+    """Name of the date folder of a close; names sort as their dates do.
+
+    >>> date_folder(0)
+    'date=1970-01-01'
+    """
+    return f"date={_utc(at_ns):%Y-%m-%d}"
+
+
+def owned_file(zone: Zone) -> str:
+    """Name of the file that the hour's one writer upserts.
+
+    >>> owned_file("clean")
+    'bars.parquet'
+    """
+    return f"{_OWNED_FILE[zone]}.parquet"
+
+
+def raw_file(topic: str, partition: int, first_offset: int, last_offset: int) -> str:
+    """Name of a raw file: the same offsets, the same name, so that a repeated batch overwrites itself."""
+    return f"{topic}-{partition}-{first_offset}-{last_offset}.parquet"
+
+
+def raw_hour_file(topic: str, partition: int) -> str:
+    """Name of the file that holds an hour of a topic's partition once it is compacted; until then it may be empty."""
+    return f"{topic}-{partition}.parquet"
+
+
+def owner_of(zone: Zone, name: str) -> str:
+    """Name of the owned file into which a file of an hour is merged; its own name when it is that file.
+
+    >>> owner_of("raw", "crypto.btc.trades-0-40-99.parquet"), owner_of("clean", "rev-backfill-0123456789ab.parquet")
+    ('crypto.btc.trades-0.parquet', 'bars.parquet')
+    """
+    if zone != "raw":
+        return owned_file(zone)
+    found = _RAW_PART.fullmatch(name)
+    return f"{found['hour']}.parquet" if found else name
+
+
+def raw_offsets(name: str) -> tuple[int, int] | None:
+    """First and last offset of a batch's file, from its name; null for any other.
+
+    >>> raw_offsets("crypto.btc.trades-0-40-99.parquet"), raw_offsets("crypto.btc.trades-0.parquet")
+    ((40, 99), None)
+    """
+    found = _RAW_PART.fullmatch(name)
+    return (int(found["first"]), int(found["last"])) if found else None
+
+
+def rev_file(provenance: str, content_hash: str) -> str:
+    """Name of a file that someone other than the hour's owner adds."""
+    return f"rev-{provenance}-{content_hash}.parquet"
+
+
+def identity(zone: Zone) -> tuple[str, ...]:
+    """Columns that make two rows the same row."""
+    return _IDENTITY[zone]
+
+
+@cache
+def zone_schema(zone: Zone) -> pa.Schema:
+    """Columns and types of a zone's files."""
+    if zone == "raw":
+        return RAW_SCHEMA
+    if zone == "context":
+        keys = [pa.field("symbol", pa.string(), False), pa.field("ts_event", pa.int64(), False),
+                pa.field("created", pa.int64(), False)]
+        return pa.schema([*keys, pa.field(CONTEXT_FEATURE, pa.float64()), *_TIMES])
+    columns = [field for record in spark_schema(MESSAGES[zone])["fields"] for field in _fields(zone, record)]
+    return pa.schema([*columns, *_TIMES])
+
+
+def flatten(zone: Zone, message: Message | ContextRow) -> dict[str, Any]:
+    """A message as the values of its row."""
+    record = _context_record(message) if isinstance(message, ContextRow) else message.model_dump()
+    values = record.pop("values") if zone == "features" else {}
+    texts = {name: as_text(x) for name, x in record.items() if isinstance(x, dict | list)}
+    created = record["created"] if "created" in record else record["ts_init"]
+    return {
+        **record, **texts, **{name: values[name] for name in (FEATURE_NAMES if zone == "features" else ())},
+        EVENT_TIMESTAMP: record["ts_event"] // 1000, CREATED_TIMESTAMP: -(-created // 1000),
+    }
+
+
+def unflatten(zone: Zone, record: Mapping[str, Any]) -> Message:
+    """The message of a row: the inverse of `flatten`. Raises `ValidationError` for a row its contract refuses."""
+    kind = MESSAGES[zone]
+    fields = {name: record[name] for name in kind.model_fields if name != "values" or zone != "features"}
+    fields |= {name: json.loads(fields[name]) for name in _texts(kind) if name in fields}
+    if zone == "features":
+        fields["values"] = {name: record[name] for name in FEATURE_NAMES}
+    return kind.model_validate(fields)
+
+
+def to_table(zone: Zone, messages: Iterable[Message | ContextRow]) -> pa.Table:
+    """Messages as a table with the zone's columns, in the order given."""
+    rows = [flatten(zone, message) for message in messages]
+    schema = zone_schema(zone)
+    columns = [pa.array([row[field.name] for row in rows], _storage(field.type)).cast(field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def merge(zone: Zone, tables: Iterable[pa.Table]) -> pa.Table:
+    """Rows of several files as one: each identity once, the newest created wins, in identity order.
+
+    Rows of one second with different `created` are different rows: what was known before stays known.
+    """
+    return once(zone, pa.concat_tables([conform(zone, table) for table in tables], promote_options="none"))
+
+
+def once(zone: Zone, rows: pa.Table) -> pa.Table:
+    """Each identity once, as `merge`; `rows` may lack other columns of the zone than those of its identity."""
+    if not rows.num_rows:
+        return rows
+    keys = identity(zone)
+    known = "created" if "created" in rows.column_names else "ts_init" if "ts_init" in rows.column_names else "offset"
+    order = [*((name, "ascending") for name in keys if name != known), (known, "descending")]
+    rows = rows.sort_by(order)
+    once = rows.filter(_first_of_each(rows.select(list(keys))))
+    return once.sort_by([(name, "ascending") for name in dict.fromkeys((*keys, known))])
+
+
+def conform(zone: Zone, table: pa.Table) -> pa.Table:
+    """A file's rows under the zone's columns of today: a column it lacks is null, one that is gone is left out."""
+    schema = zone_schema(zone)
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def filesystem(lake_url: str, s3_endpoint: str = "") -> tuple[Any, str]:
+    """The pyarrow filesystem of a lake URL and the root path on it.
+
+    Raises `ValueError` for a URL without a scheme. S3 credentials come from the environment, as AWS's tools read them.
+    """
+    from pyarrow import fs
+
+    parsed = urlparse(lake_url)
+    if not parsed.scheme:
+        raise ValueError(f"expected a lake URL such as file:///… or s3://bucket/prefix, found {lake_url!r}")
+    if parsed.scheme != "s3":
+        found, root = fs.FileSystem.from_uri(lake_url.rstrip("/"))
+        return found, root
+    options: dict[str, Any] = {"connect_timeout": 5, "request_timeout": 30}
+    if s3_endpoint:
+        endpoint = urlparse(s3_endpoint)
+        # A named region spares the look-up at AWS that only AWS's own endpoint answers.
+        options |= {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme, "region": "us-east-1"}
+    return fs.S3FileSystem(**options), f"{parsed.netloc}{parsed.path}".rstrip("/")
+
+
+@cache
+def _texts(kind: type[Message]) -> frozenset[str]:
+    """Fields that are no scalars and so lie in the lake as JSON text."""
+    return frozenset(f["name"] for f in spark_schema(kind)["fields"] if not isinstance(f["type"], str))
+
+
+def _context_record(row: ContextRow) -> dict[str, Any]:
+    return {"symbol": row.symbol, "ts_event": row.ts_event, "created": row.created, CONTEXT_FEATURE: row.value}
+
+
+def _fields(zone: Zone, record: Mapping[str, Any]) -> list[pa.Field]:
+    if zone == "features" and record["name"] == "values":
+        return [pa.field(name, pa.float64()) for name in FEATURE_NAMES]
+    kind = _ARROW[record["type"]] if isinstance(record["type"], str) else pa.string()
+    return [pa.field(record["name"], kind, record["nullable"])]
+
+
+def _storage(kind: pa.DataType) -> pa.DataType:
+    # Timestamps are given as integers of their unit: building them from Python datetimes costs ten times as much.
+    return pa.int64() if kind == TIMESTAMP else kind
+
+
+def _first_of_each(keys: pa.Table) -> pa.Array:
+    """True where a sorted row differs from the row before it in one of the keys."""
+    differs = np.zeros(len(keys), dtype=bool)
+    differs[0] = True
+    for column in keys.combine_chunks().columns:
+        differs[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy()
+    return pa.array(differs)
+
+
+def _utc(at_ns: int) -> datetime:
+    return datetime.fromtimestamp(at_ns // 1_000_000_000, UTC)

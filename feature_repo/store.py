@@ -1,0 +1,209 @@
+"""Store: the only door to the online and offline feature stores.
+
+    store = FeatureStore.open(settings)
+    store.write([OnlineWrite(row, sequence, mirrors)])      # atomic, newest (ts_event, created) wins
+    store.read("BTCUSDT").row                               # one HMGET
+    store.history(entities, "forecast_bar_v1")              # as known at each decision time, through Feast
+
+Online writes and reads use Feast's own bytes without Feast, which costs seconds to import; `history` and
+`online` import it when called. Whatever cannot be reached is `StoreUnavailable`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from feature_repo.contracts import NANOS, StoreUnavailable
+from feature_repo.history import MIRROR_WINDOWS
+from feature_repo.newest_wins.script import Call, arguments, run
+from feature_repo.online_row import (
+    PLAN,
+    VERSION_FIELDS,
+    OnlineRow,
+    OnlineWrite,
+    check_finite,
+    check_times,
+    check_write,
+    context_values,
+    parse,
+    parse_version,
+    view_values,
+)
+from feature_repo.redis_client import available, connect, connect_async
+from feature_repo.redis_layout import encode_time, entity_key, mirror_key, version
+from feature_repo.settings import Settings
+from feature_repo.views import ENTITY, MIRROR_TTL_S, PROJECT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["AsyncReader", "FeatureStore", "OnlineRow", "OnlineWrite"]
+
+
+@dataclass
+class FeatureStore:
+    """Online by Redis, offline by the lake, both under Feast's definitions. Safe to share between threads."""
+
+    settings: Settings
+    client: Any = field(repr=False)
+    """Reads."""
+    writer: Any = field(default=None, repr=False)
+    """Writes, as the user who may; without one this store only reads."""
+    clock_ns: Callable[[], int] = field(default=time.time_ns, repr=False)
+    """What rows ahead of their time, and ages through Feast's SDK, are judged by."""
+    _feast: Any = field(default=None, repr=False)
+
+    @classmethod
+    def open(cls, settings: Settings, clock_ns: Callable[[], int] = time.time_ns) -> FeatureStore:
+        """Nothing is connected before the first call."""
+        client = connect(settings.redis)
+        same = settings.redis_writer == settings.redis
+        return cls(settings, client, client if same else connect(settings.redis_writer), clock_ns)
+
+    def with_clock(self, clock_ns: Callable[[], int]) -> FeatureStore:
+        """The same store by another clock: a row of the past is young at its own time."""
+        return replace(self, clock_ns=clock_ns, _feast=None)
+
+    def write(self, writes: Sequence[OnlineWrite]) -> int:
+        """Write rows, each atomically with all its views and mirror keys. Returns how many were news.
+
+        A row that is not newer than what is held, by (ts_event, created), changes nothing. Raises `InvalidMessage`,
+        and nothing is stored, when one of them is no row: a value that is not finite, a time in another unit or ahead
+        of the clock, a symbol that is no instrument's id.
+        """
+        if not writes:
+            return 0
+        now_ns = self.clock_ns()
+        for write in writes:
+            check_write(write, now_ns)
+        calls = [_call(write, self.settings.namespace) for write in writes]
+        with available(self.settings.redis_writer):
+            return sum(count > 0 for count in run(self.writer, calls))
+
+    def write_context(
+        self, symbol: str, values: Mapping[str, float | None], ts_event_ns: int, created_ns: int,
+    ) -> bool:
+        """Write the slow view `volatility_context`; true when it was news. The lake's row is its writer's task.
+
+        Raises `InvalidMessage` as `write` does.
+        """
+        check_times(symbol, ts_event_ns, created_ns, self.clock_ns())
+        check_finite(symbol, values)
+        told = arguments(
+            version(ts_event_ns, created_ns), encode_time(ts_event_ns // 1000), context_values(values),
+        )
+        with available(self.settings.redis_writer):
+            return run(self.writer, [Call([self._key(symbol)], told)])[0] > 0
+
+    def read(self, symbol: str) -> OnlineRow | None:
+        """The newest whole row of a symbol by one HMGET; null where there is none. Its age is the caller's to judge."""
+        with available(self.settings.redis):
+            return parse(symbol, self.client.hmget(self._key(symbol), PLAN.fields))
+
+    def version(self, symbol: str) -> tuple[int, int] | None:
+        """(ts_event, created) in ns of the newest row; null where there is none."""
+        with available(self.settings.redis):
+            return parse_version(self.client.hmget(self._key(symbol), VERSION_FIELDS))
+
+    def forget(self, symbols: Sequence[str]) -> int:
+        """Delete a replay's rows and mirror keys. Returns how many keys there were."""
+        name = self.settings.namespace
+        assert name, "the live rows are not a replay's to delete"
+        keys = [key for s in symbols for key in (_key(s, name), *(mirror_key(s, w, name) for w in MIRROR_WINDOWS))]
+        with available(self.settings.redis_writer):
+            return int(self.writer.delete(*keys)) if keys else 0
+
+    def versions(self, symbols: Sequence[str]) -> dict[str, tuple[int, int] | None]:
+        """`version` of several symbols in one round trip."""
+        with available(self.settings.redis), self.client.pipeline(transaction=False) as pipe:
+            for symbol in symbols:
+                pipe.hmget(self._key(symbol), VERSION_FIELDS)
+            return dict(zip(symbols, map(parse_version, pipe.execute()), strict=True))
+
+    def history(self, entities: pd.DataFrame, service: str | Sequence[str]) -> pd.DataFrame:
+        """Features as known at each decision time: `entities` with the service's features beside them.
+
+        `entities` has `symbol` and `event_timestamp` (the decision time, with a time zone); rows and their order
+        are kept, unmatched ones with nulls. `service` is a feature service's name or `view:feature` references.
+        """
+        store = self.feast
+        features = store.get_feature_service(service) if isinstance(service, str) else list(service)
+        found: pd.DataFrame = store.get_historical_features(entity_df=entities, features=features).to_df()
+        return found
+
+    def online(self, symbols: Sequence[str], service: str | Sequence[str]) -> dict[str, list[Any]]:
+        """The newest values through Feast's SDK, one list per column; null where no row is younger than its TTL."""
+        store = self.feast
+        features = store.get_feature_service(service) if isinstance(service, str) else list(service)
+        with available(self.settings.redis):
+            found = store.get_online_features(features=features, entity_rows=[{ENTITY: s} for s in symbols])
+            return dict(found.to_dict())
+
+    def _key(self, symbol: str) -> bytes:
+        return _key(symbol, self.settings.namespace)
+
+    @property
+    def feast(self) -> Any:
+        """Feast's own store over these settings, imported on first use; `StoreUnavailable` before `feast apply`."""
+        if self._feast is None:
+            registry = self.settings.registry
+            if not registry.exists():
+                raise StoreUnavailable(f"registry expected at {registry}, found none; `feast apply` in feature_repo")
+            from feature_repo.feast_config import open_feast
+
+            self._feast = open_feast(self.settings)
+            online: Any = self._feast._get_provider().online_store  # noqa: SLF001  Feast has no other way to it
+            online.now = lambda: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.clock_ns() // 1000)
+        return self._feast
+
+
+@dataclass
+class AsyncReader:
+    """The online reads of `FeatureStore` for an event loop."""
+
+    settings: Settings
+    client: Any = field(repr=False)
+
+    @classmethod
+    def open(cls, settings: Settings) -> AsyncReader:
+        return cls(settings, connect_async(settings.redis))
+
+    async def read(self, symbol: str) -> OnlineRow | None:
+        """As `FeatureStore.read`."""
+        with available(self.settings.redis):
+            return parse(symbol, await self.client.hmget(_key(symbol, self.settings.namespace), PLAN.fields))
+
+    async def version(self, symbol: str) -> tuple[int, int] | None:
+        """As `FeatureStore.version`."""
+        with available(self.settings.redis):
+            return parse_version(await self.client.hmget(_key(symbol, self.settings.namespace), VERSION_FIELDS))
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+
+def _call(write: OnlineWrite, namespace: str) -> Call:
+    row = write.row
+    mirrors = {
+        mirror_key(row.symbol, name, namespace): _mirror(values, row.ts_event) for name, values in write.mirrors.items()
+    }
+    told = arguments(
+        version(row.ts_event, row.created), encode_time(row.ts_event // 1000), view_values(write),
+        list(mirrors.values()), MIRROR_TTL_S,
+    )
+    return Call([_key(row.symbol, namespace), *mirrors], told)
+
+
+def _mirror(values: Mapping[str, float | None], ts_event: int) -> str:
+    return json.dumps({**values, "timestamp": ts_event // NANOS, "ttl": MIRROR_TTL_S})
+
+
+def _key(symbol: str, namespace: str) -> bytes:
+    # Feast's own separation of projects: a replay's rows are those of another project. Its name comes first, so that no
+    # live key is the beginning of a replay's: readers watch theirs by prefix.
+    return entity_key(f"{namespace}_{PROJECT}" if namespace else PROJECT, ENTITY, symbol)
