@@ -1,0 +1,169 @@
+"""Mend: `candlewick backfill --from --to` and `candlewick reconcile`: the past into the lake, and what it was wrong in.
+
+    backfill(lake, writer, "BTCUSDT", past, span)          # only what is missing; known one second after its close
+    reconcile(lake, writer, "BTCUSDT", past, span, clock)  # where a witness differs: revisions, known from now on
+
+Both add `rev-…` files, bars to `clean` and rows to `features`; the lake's owner merges them. Rows go first: a kill
+between the two is mended by the same call again, which still finds the bars to be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from feature_repo.contracts import HOUR_NS, MINUTE_NS, SECOND_NS, Bar
+from feature_repo.history import MINUTES_KEPT, SECONDS_KEPT, BarHistory
+from feature_repo.lake_layout import unflatten
+from feature_repo.lake_reader import Lake
+from streaming.lake import LakeWriter
+from streaming.past import Past
+from streaming.revisions import (
+    Difference,
+    RevisedRow,
+    differences,
+    earliest,
+    missing,
+    newest,
+    push,
+    revised_rows,
+    revision,
+    rows_of,
+    time_text,
+)
+from streaming.stretch import Stretch
+
+REACH_NS = 25 * HOUR_NS
+"""The longest window: so far before a close its row reads, and so far behind a bar rows may change."""
+SETTLED_NS = 2 * MINUTE_NS
+"""Seconds younger than this may still be on their way through the stream."""
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What one symbol's reconciling found and wrote."""
+
+    symbol: str
+    created: int
+    """Since when its revisions are known."""
+    compared: int
+    bars: tuple[Difference, ...]
+    rows: tuple[RevisedRow, ...]
+
+    def as_dict(self, most_lines: int) -> dict[str, Any]:
+        """Counts, and a line for each revision, the bars' first."""
+        lines = [*(bar.line for bar in self.bars), *(row.line for row in self.rows)]
+        return {
+            "symbol": self.symbol, "created": self.created, "compared": self.compared,
+            "revised_bars": len(self.bars), "revised_rows": len(self.rows), "lines": lines[:most_lines],
+            "lines_left_out": len(lines[most_lines:]),
+        }
+
+
+def backfill(lake: Lake, writer: LakeWriter, symbol: str, past: Past, span: Stretch) -> dict[str, Any]:
+    """Write the bars of a past that the lake lacks, and their rows. Returns how many; a repeat writes none.
+
+    A row says that it was known one second after its close: it is made of the bars as the stream knew them then.
+    """
+    found = missing(held_bars(lake, symbol, span.start_ns, span.end_ns), past)
+    rows, history = 0, _history(symbol)
+    for start, end, held in _hours(first_bars, lake, symbol, [bar.close_time for bar in found], 0):
+        push(history, held | newest(bar for bar in found if start < bar.close_time <= end))
+        fresh = [bar for bar in found if start < bar.close_time <= end]
+        there = _closes(lake, symbol, start, end) if fresh else set[int]()
+        absent = [row for row in rows_of(history, _one_a_close(fresh)) if row.ts_event not in there]
+        writer.add_revision("features", absent, "backfill")
+        rows += len(absent)
+    writer.add_revision("clean", found, "backfill")
+    return {"symbol": symbol, "told": len(past.bars), "bars": len(found), "rows": rows}
+
+
+def reconcile(
+    lake: Lake, writer: LakeWriter | None, symbol: str, past: Past, span: Stretch, clock: Callable[[], int],
+) -> Reconciled:
+    """Write what a witness tells otherwise as revisions; without a writer only tell it.
+
+    They are known from the moment at which they are about to be written: nobody can have read them before it.
+    """
+    held = held_bars(lake, symbol, span.start_ns, span.end_ns)
+    if not held:
+        raise ValueError(f"bars of {symbol} expected in the clean zone, {_text(span)}; found none: backfill first")
+    last = max(close for _, close in held)  # what has not come yet is not missing
+    known = Past(past.witness, tuple(bar for bar in past.bars if bar.close_time <= last), past.tells)
+    found = differences(held, known)
+    begun_ns = clock()
+    rows = _rows(lake, symbol, [revision(one, begun_ns) for one in found], begun_ns)
+    now_ns = clock()  # rows of hours take their time
+    rows = [one.known_from(now_ns) for one in rows]
+    if writer is not None:
+        writer.add_revision("features", [one.row for one in rows], "reconcile")
+        writer.add_revision("clean", [revision(one, now_ns) for one in found], "reconcile")
+    return Reconciled(symbol, now_ns, len(known.bars), tuple(found), tuple(rows))
+
+
+def held_bars(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> dict[tuple[int, int], Bar]:
+    """The clean zone's bars with a close in (start, end], as they are known now."""
+    return newest(_versions(lake, symbol, start_ns, end_ns))
+
+
+def first_bars(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> dict[tuple[int, int], Bar]:
+    """The same closes as they were known first, without those of which only a revision tells."""
+    return earliest(_versions(lake, symbol, start_ns, end_ns))
+
+
+def _versions(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> list[Bar]:
+    records = lake.read("clean", symbol, max(start_ns, 0) + 1, end_ns).to_pylist()
+    return [bar for record in records if isinstance(bar := unflatten("clean", record), Bar)]
+
+
+def _rows(lake: Lake, symbol: str, revised: Sequence[Bar], now_ns: int) -> list[RevisedRow]:
+    """Rows that are held, or now can be, and that revised bars change; an hour at a time."""
+    causes = sorted({bar.close_time for bar in revised})
+    before, after = _history(symbol), _history(symbol)
+    found: list[RevisedRow] = []
+    for start, end, held in _hours(held_bars, lake, symbol, causes, REACH_NS):
+        fresh = newest(bar for bar in revised if start < bar.close_time <= end)
+        bars = held | fresh
+        push(before, held)
+        push(after, bars)
+        if end < causes[0]:
+            continue
+        closes = _closes(lake, symbol, start, end) | {close for key, close in fresh if (key, close) not in held}
+        asked = [bar for bar in _one_a_close(list(bars.values())) if causes[0] <= bar.close_time in closes]
+        found += revised_rows(before, after, asked, causes, now_ns)
+    return found
+
+
+def _history(symbol: str) -> BarHistory:
+    """Room for an hour whose rows are asked for when all of it is in."""
+    return BarHistory(symbol, HOUR_NS // SECOND_NS + SECONDS_KEPT, HOUR_NS // MINUTE_NS + MINUTES_KEPT)
+
+
+def _hours(
+    bars: Callable[[Lake, str, int, int], dict[tuple[int, int], Bar]], lake: Lake, symbol: str, closes: Sequence[int],
+    after_ns: int,
+) -> Iterator[tuple[int, int, dict[tuple[int, int], Bar]]]:
+    """Start, end and bars of each hour, from as far before the first close as a window reaches."""
+    if not closes:
+        return
+    first, last = (min(closes) - 1) // HOUR_NS * HOUR_NS, max(closes) + after_ns
+    for start in range(max(first - REACH_NS, 0), last, HOUR_NS):
+        yield start, start + HOUR_NS, bars(lake, symbol, start, start + HOUR_NS)
+
+
+def _closes(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> set[int]:
+    """Closes in (start, end] that have a row."""
+    return set(lake.rows("features", [symbol], start_ns + 1, end_ns, ["ts_event"])["ts_event"].to_pylist())
+
+
+def _one_a_close(bars: Sequence[Bar]) -> list[Bar]:
+    """The bar of each row: of a whole minute's two the second's, which knows the book."""
+    found: dict[int, Bar] = {}
+    for bar in sorted(bars, key=lambda bar: -bar.interval_s):
+        found[bar.close_time] = bar
+    return [found[close] for close in sorted(found)]
+
+
+def _text(span: Stretch) -> str:
+    return f"{time_text(span.start_ns)} to {time_text(span.end_ns)}"

@@ -1,0 +1,124 @@
+"""Mend verbs: `candlewick backfill` and `candlewick reconcile`, symbol by symbol, from the witness asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import httpx
+
+from feature_repo.lake_reader import Lake
+from feature_repo.settings import LOOPBACK, Settings
+from streaming import lake_history, mend
+from streaming.lake import LakeWriter
+from streaming.past import Past, Witness, klines, of_files, of_raw
+from streaming.revisions import time_text
+from streaming.stretch import Stretch, moment
+from streaming.venues.binance_rest import RestClient, identity
+from streaming.venues.market import one_market
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asked for."""
+
+    symbols: tuple[str, ...]
+    span: Stretch | None
+    """Null: the last days up to now, which only `backfill` knows."""
+    witness: Witness
+    files: tuple[Path, ...]
+    interval: str
+
+
+def asked(
+    symbols: Sequence[str], start: str | None, end: str | None, source: str, files: Sequence[Path], interval: str,
+) -> Asked:
+    """The command line's words. Raises `ValueError` naming the one that is wrong."""
+    if (start is None) != (end is None):
+        raise ValueError("expected both --from and --to; found one of them")
+    if source not in get_args(Witness):
+        raise ValueError(f"--source: expected {', '.join(get_args(Witness))}; found {source!r}")
+    if files or source == "files":
+        source = "files"
+        if not files or len(symbols) != 1:
+            raise ValueError("--source files: expected --frames FILE… and their one --symbol")
+    span = Stretch(moment(start), moment(end), tuple(symbols)) if start is not None and end is not None else None
+    return Asked(tuple(symbols), span, source, tuple(files), interval)  # type: ignore[arg-type]
+
+
+def backfill(settings: Settings, given: Asked, days: int) -> dict[str, Any]:
+    """Without times weeks of minute bars; with them what the witness tells of the span, and its rows."""
+    if given.span is None:
+        if given.witness != "klines":
+            raise ValueError(f"--source {given.witness}: expected --from and --to; found neither")
+        return dict(asyncio.run(lake_history.run(settings, days, given.symbols)))
+    span = _settled(given.span)
+    lake, writer = _open(settings)
+    found = [
+        mend.backfill(lake, writer, symbol, past, span)
+        for symbol, past in _told(settings, lake, given, span).items()
+    ]
+    return {"from": time_text(span.start_ns), "to": time_text(span.end_ns), "source": given.witness, "symbols": found}
+
+
+def reconcile(settings: Settings, given: Asked, *, dry_run: bool, most_lines: int) -> dict[str, Any]:
+    """Compare, and unless it is a dry run write what differs as revisions."""
+    if given.span is None:
+        raise ValueError("expected --from and --to; found neither")
+    span = _settled(given.span)
+    lake, writer = _open(settings)
+    found = [
+        mend.reconcile(lake, None if dry_run else writer, symbol, past, span, time.time_ns).as_dict(most_lines)
+        for symbol, past in _told(settings, lake, given, span).items()
+    ]
+    return {
+        "from": time_text(span.start_ns), "to": time_text(span.end_ns), "source": given.witness, "dry_run": dry_run,
+        "symbols": found,
+    }
+
+
+def text(found: dict[str, Any]) -> str:
+    """`reconcile` for people: a line a revision, then the counts."""
+    lines: list[str] = []
+    for each in found["symbols"]:
+        lines += each["lines"]
+        lines += [f"… and {each['lines_left_out']} more"] if each["lines_left_out"] else []
+        lines.append(f"{each['symbol']}: {each['compared']} bars compared with {found['source']}, "
+                     f"{each['revised_bars']} bars and {each['revised_rows']} rows "
+                     f"{'would be ' if found['dry_run'] else ''}revised")
+    return "\n".join(lines)
+
+
+def _open(settings: Settings) -> tuple[Lake, LakeWriter]:
+    writer = LakeWriter.open(settings.lake, settings.s3_endpoint)
+    return Lake(writer.filesystem, writer.root), writer
+
+
+def _settled(span: Stretch) -> Stretch:
+    if span.end_ns > time.time_ns() - mend.SETTLED_NS:
+        raise ValueError(f"--to: expected a time at least {mend.SETTLED_NS // 10**9} s ago, found "
+                         f"{time_text(span.end_ns)}; what is younger may still be on its way through the stream")
+    return span
+
+
+def _told(settings: Settings, lake: Lake, given: Asked, span: Stretch) -> dict[str, Past]:
+    if given.witness == "klines":
+        return asyncio.run(_klines(settings, given, span))
+    if given.witness == "files":
+        return {symbol: of_files(given.files, symbol, span) for symbol in given.symbols}
+    return {symbol: of_raw(lake, symbol, span) for symbol in given.symbols}
+
+
+async def _klines(settings: Settings, given: Asked, span: Stretch) -> dict[str, Past]:
+    market = one_market(given.symbols)
+    _, hosts = market.hosts(settings)
+    trust_env = not any(LOOPBACK in host for host in hosts)
+    async with httpx.AsyncClient(timeout=httpx.Timeout(10.0), trust_env=trust_env) as http:
+        rest = RestClient(hosts, http, time.time_ns, market=market)
+        _, answer = await rest.time()
+        origin = identity(answer.host, answer.headers, lake_history.LIVE_SESSION)
+        return {symbol: await klines(rest, symbol, span, given.interval, origin) for symbol in given.symbols}
