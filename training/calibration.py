@@ -1,0 +1,153 @@
+"""Calibration: makes forecasts mean what they say, fitted on rows the weights never saw, then kept inside the graph.
+
+Volatility: one factor per horizon so that mean(y² / f²) = 1. Band: conformal shift so that 10 % fall below and 10 %
+above. Chances: Platt's logistic map (Platt 1999). Edge: slope 1 through the origin. λ(age): what is left of the
+direction's skill when the row behind it is `age` old, measured by forecasting from older rows.
+
+Rows count by their recency, half at every `HALF_LIFE_DAYS` before the newest: markets change their level, and the model
+is used after the end of the data, but a crash a year ago still says how the risk score behaves in one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from feature_repo.contracts import DAY_NS
+from feature_repo.grid import Floats, Ints
+from training.dataset import TrainingSet
+from training.fitting import BAND, raw_outputs
+from training.model import Forecaster, Raw, edge_bps
+from training.targets import HORIZONS
+
+CHANCES = ("up", "flat", "spike", "risk")
+AGES_MIN = (0, 1, 2, 3, 4, 5)
+RETURN_COVERAGE = 0.80
+HALF_LIFE_DAYS = 180.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted, for meta.json."""
+
+    volatility_factors: list[float]
+    band_shift: list[float]
+    platt: dict[str, list[float]]
+    """Slope and intercept by chance."""
+    edge_slope: float
+    edge_slope_free: float
+    """Before it was held within [0, 2]."""
+    tier_lambda: dict[str, Any]
+    return_interval_15m: float
+    """80 % of |r_15| lie within this times f_15·√15."""
+    rows: int
+    half_life_days: float
+
+
+def calibrate(model: Forecaster, table: TrainingSet, stride: int = 1) -> Calibration:
+    """Fit the calibration on the calibration part and set the model's buffers."""
+    at = table.part("calibration", stride)
+    raw, weight = raw_outputs(model, table, at), recency(table.close_ns[at])
+    factors = volatility_factors(raw, table, at, weight)
+    shift = _band_shift(raw, table, at, weight)
+    platt = {name: platt_fit(_logits(raw, name), table.targets[name][at], weight) for name in CHANCES}
+    platt["up"] = (max(platt["up"][0], 0.0), platt["up"][1])
+    model.ln_scale_K.copy_(torch.from_numpy(np.log(factors)))
+    model.ln_band_2.copy_(torch.from_numpy(shift))
+    model.platt_42.copy_(torch.tensor([platt[name] for name in CHANCES]))
+    free = _edge_slope(model, raw, table.targets["return_1"][at], weight)
+    model.edge_slope.fill_(min(max(free, 0.0), 2.0))
+    return Calibration(
+        factors.tolist(), shift.tolist(), {name: list(pair) for name, pair in platt.items()}, float(model.edge_slope),
+        free, staleness(model, table), _return_interval(raw, factors[1], table, at, weight), len(at), HALF_LIFE_DAYS,
+    )
+
+
+def recency(close_ns: Ints) -> Floats:
+    """Weight of each row: 1 at the newest, half of it `HALF_LIFE_DAYS` before."""
+    return np.asarray(0.5 ** ((close_ns[-1] - close_ns) / DAY_NS / HALF_LIFE_DAYS))
+
+
+def weighted_quantile(values: Floats, level: float, weight: Floats) -> float:
+    """The value below which `level` of the weight lies; unknown values are left out.
+
+    >>> weighted_quantile(np.array([3.0, 1.0, 2.0]), 0.5, np.array([10.0, 1.0, 1.0]))
+    3.0
+    """
+    known = np.isfinite(values)
+    order = np.argsort(values[known])
+    cumulated = np.cumsum(weight[known][order])
+    place = int(np.searchsorted(cumulated, level * cumulated[-1]))
+    return float(values[known][order][min(place, len(order) - 1)])
+
+
+def volatility_factors(raw: Raw, table: TrainingSet, at: Ints, weight: Floats) -> Floats:
+    """The factor of each horizon that makes the weighted mean of y² / f² one."""
+    y = np.column_stack([table.targets[f"rv_{h}"][at] for h in HORIZONS])
+    squares = np.exp(2 * (np.log(y) - raw.ln_f_BK.double().numpy()))
+    return np.asarray(np.sqrt(np.average(squares, axis=0, weights=weight)))
+
+
+def _band_shift(raw: Raw, table: TrainingSet, at: Ints, weight: Floats) -> Floats:
+    surprise = np.log(table.targets["rv_15"][at]) - raw.ln_f_BK[:, 1].double().numpy()
+    miss = surprise[:, None] - raw.ln_band_B2.double().numpy()
+    return np.array([weighted_quantile(miss[:, i], level, weight) for i, level in enumerate(BAND)])
+
+
+def platt_fit(logit: Floats, outcome: Floats, weight: Floats | None = None, steps: int = 30) -> tuple[float, float]:
+    """Slope and intercept of P = σ(slope · logit + intercept) by Newton's method; rows without outcome are left out."""
+    known = np.isfinite(logit) & np.isfinite(outcome)
+    x = np.column_stack([logit[known], np.ones(known.sum())])
+    w = np.ones(len(x)) if weight is None else weight[known]
+    y, b = outcome[known], np.array([1.0, 0.0])
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-np.clip(x @ b, -30, 30)))
+        curvature = (x * (w * p * (1 - p))[:, None]).T @ x + 1e-6 * np.eye(2)
+        step = np.linalg.solve(curvature, x.T @ (w * (p - y)))
+        b = b - step
+        if float(np.abs(step).max()) < 1e-9:
+            break
+    return float(b[0]), float(b[1])
+
+
+def staleness(model: Forecaster, table: TrainingSet) -> dict[str, Any]:
+    """λ by age of the row: slope of the outcome on a forecast made `age` minutes earlier, over the slope at age 0.
+
+    Held within [0, 1] and never rising. Ages between whole minutes are a straight line between their neighbours.
+    """
+    at = table.part("calibration")
+    at = at[at >= 64 + max(AGES_MIN)]
+    logit = np.full(len(table.close_ns), np.nan)
+    logit[at] = _logits(raw_outputs(model, table, at), "up")
+    up, weight = table.targets["up"][at], recency(table.close_ns[at])
+    slopes = [platt_fit(logit[at - age], up, weight)[0] for age in AGES_MIN]
+    relative = [min(max(slope / slopes[0], 0.0), 1.0) if slopes[0] > 0 else 0.0 for slope in slopes[1:]]
+    return {
+        "age_s": [60 * age for age in AGES_MIN], "lambda": np.minimum.accumulate([1.0, *relative]).tolist(),
+        "slopes": slopes,
+        "rule": "p' = 1/2 + lambda(age) (p - 1/2), linear between ages, 0 beyond the last age",
+        "measured_on": "calibration part: the outcome of a minute regressed on the forecast of a row that much older",
+    }
+
+
+def _logits(raw: Raw, name: str) -> Floats:
+    return np.asarray(getattr(raw, f"{name}_B").double().numpy())
+
+
+def _edge_slope(model: Forecaster, raw: Raw, return_1: Floats, weight: Floats) -> float:
+    with torch.no_grad():
+        up_B = torch.sigmoid(model.platt_42[0, 0] * raw.up_B + model.platt_42[0, 1])
+        flat_B = torch.sigmoid(model.platt_42[1, 0] * raw.flat_B + model.platt_42[1, 1])
+        edge = edge_bps(up_B, flat_B, torch.exp(raw.ln_f_BK[:, 0] + model.ln_scale_K[0])).double().numpy()
+    known = np.isfinite(return_1)
+    edge, realised, weight = edge[known], 1e4 * return_1[known], weight[known]
+    return float(np.sum(weight * edge * realised) / max(float(np.sum(weight * edge**2)), 1e-12))
+
+
+def _return_interval(raw: Raw, factor: float, table: TrainingSet, at: Ints, weight: Floats) -> float:
+    f_15 = factor * np.exp(raw.ln_f_BK[:, 1].double().numpy())
+    moved = np.abs(table.targets["return_15"][at]) / (f_15 * np.sqrt(15))
+    return weighted_quantile(moved, RETURN_COVERAGE, weight)

@@ -1,0 +1,197 @@
+"""Dataset: what was known at each decision, what happened after it, and which part of time each row may serve.
+
+    rows  = kernel_rows(read_klines(path))            # or known_rows(…): the same rows through Feast
+    table = assemble(rows, Split())
+    x_NLF = table.sequences(table.part("train", stride=3))
+
+Rows lie on a dense minute grid in which a long hole is shortened to `SEAM` empty minutes, so that sequences and
+labels are plain slices and none reaches across a hole: it meets nulls there. Decision time is a row's `created`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_repo.context import CONTEXT_LAG_NS, hourly_percentiles
+from feature_repo.contracts import DAY_NS, MINUTE_NS, Source
+from feature_repo.features import FEATURE_NAMES, FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
+from feature_repo.grid import Floats, Ints
+from training.klines import MinuteBars, feature_rows
+from training.targets import HORIZONS, LABELS, targets
+
+Part = Literal["train", "calibration", "test"]
+PARTS: tuple[Part, ...] = ("train", "calibration", "test")
+SEAM = 128
+"""Empty minutes that stand for a longer hole: more than a sequence (64) or a label (60) can span."""
+MIN_KNOWN = 0.8
+"""A sequence with more than 20 % masked is tier 3 at best: not trained on, not scored."""
+Singles = NDArray[np.float32]
+FORECAST_COLUMNS = [FEATURE_NAMES.index(name) for name in FORECAST_BAR]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One chronological split by share of rows, cut at midnight UTC."""
+
+    train: float = 0.70
+    """Share of rows, oldest first, that weights are fitted on."""
+    calibration: float = 0.19
+    """The next share: early stopping, choice of seed, calibration. The rest is the test."""
+    embargo_ns: int = DAY_NS
+    """Left out after each cut: the longest feature window is a day. Labels that cross a cut are purged."""
+
+
+@dataclass(frozen=True)
+class KnownRows:
+    """Feature rows as known at their decision time, one a minute that exists, ascending."""
+
+    symbol: str
+    source: Source
+    close_ns: Ints
+    opens: Floats
+    closes: Floats
+    values: Singles
+    """(N, F) in FORECAST_BAR order, NaN for null."""
+    context: Floats
+    """`realized_vol_15m_p90_30d` as known at each decision, NaN unknown."""
+    content: str
+    """SHA-256 of what the rows were read from."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Dense rows, targets and split. M dense minutes."""
+
+    rows: KnownRows
+    close_ns: Ints
+    """(M,), −1 where there is no row."""
+    values_MF: Singles
+    context: Singles
+    closes: Floats
+    targets: dict[str, Floats]
+    parts: NDArray[np.int8]
+    """0 train, 1 calibration, 2 test, −1 none (embargo, purged, hole, masked)."""
+    identity: str
+    counts: dict[str, int]
+
+    def part(self, name: Part, stride: int = 1, offset: int = 0) -> Ints:
+        """Dense positions of a part's rows, every `stride`-th minute of the clock."""
+        wanted = PARTS.index(name)
+        at = np.flatnonzero(self.parts == wanted)
+        return np.asarray(at[(self.close_ns[at] // MINUTE_NS) % stride == offset % stride])
+
+    def sequences(self, at: Ints) -> Singles:
+        """The model's input at positions (N,): (N, 64, F), oldest first, NaN = masked."""
+        return np.asarray(self.values_MF[at[:, None] + np.arange(1 - SEQUENCE_LENGTH, 1)])
+
+    def newest(self, at: Ints) -> Singles:
+        """The newest row only: (N, F)."""
+        return np.asarray(self.values_MF[at])
+
+    def days(self, at: Ints) -> Ints:
+        """UTC day number of each row, for day blocks."""
+        return self.close_ns[at] // DAY_NS
+
+    def window(self, name: Part) -> tuple[int, int]:
+        """First and last decision close of a part, ns."""
+        close_ns = self.close_ns[self.part(name)]
+        return int(close_ns[0]), int(close_ns[-1])
+
+
+def kernel_rows(bars: MinuteBars) -> KnownRows:
+    """Rows straight from the kernel: what the lake holds, without the lake."""
+    values = feature_rows(bars)[:, FORECAST_COLUMNS].astype(np.float32)
+    content = hashlib.sha256(bars.close_ns.tobytes())
+    for name in sorted(bars.columns):
+        content.update(bars.columns[name].tobytes())
+    return KnownRows(
+        bars.symbol, bars.source, bars.close_ns, bars.columns["open"], bars.closes, values, context_as_known(bars),
+        content.hexdigest(),
+    )
+
+
+def context_as_known(bars: MinuteBars) -> Floats:
+    """The hourly percentile in force at each row's decision time."""
+    hours, values = hourly_percentiles(bars.close_ns, bars.closes)
+    place = np.searchsorted(hours + CONTEXT_LAG_NS, bars.created_ns, side="right") - 1
+    return np.where(place >= 0, values[np.maximum(place, 0)], np.nan)
+
+
+def assemble(rows: KnownRows, split: Split | None = None) -> TrainingSet:
+    """Dense grid, targets, split and identity of a set. Raises `ValueError` when there are too few rows to split."""
+    split = split or Split()
+    place = dense_places(rows.close_ns)
+    size = int(place[-1]) + 1
+    close_ns = np.full(size, -1, dtype=np.int64)
+    close_ns[place] = rows.close_ns
+    closes, context = _dense(place, size, rows.closes), _dense(place, size, rows.context)
+    values = np.full((size, rows.values.shape[1]), np.nan, dtype=np.float32)
+    values[place] = rows.values
+    outcomes = targets(closes, _dense(place, size, rows.opens), context)
+    parts, counts = _parts(rows, place, size, split, _usable(values, outcomes))
+    for name, label in outcomes.items():
+        counts[f"null_{name}"] = int(np.isnan(label[place]).sum())
+    identity = _identity(rows, split)
+    return TrainingSet(
+        rows, close_ns, values, context.astype(np.float32), closes, outcomes, parts, identity, counts,
+    )
+
+
+def dense_places(close_ns: Ints) -> Ints:
+    """Position of each row on the dense grid; the first is far enough in for a whole sequence."""
+    steps = np.minimum(np.diff(close_ns) // MINUTE_NS, SEAM)
+    return SEQUENCE_LENGTH + np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
+
+
+def _dense(place: Ints, size: int, column: Floats) -> Floats:
+    dense = np.full(size, np.nan)
+    dense[place] = column
+    return dense
+
+
+def _usable(values: Singles, outcomes: dict[str, Floats]) -> NDArray[np.bool_]:
+    """Rows whose sequence is known enough and whose volatility targets all exist."""
+    known = np.isfinite(values).mean(axis=1)
+    sums = np.cumsum(np.concatenate([[0.0], known]))
+    share = np.zeros(len(values))
+    share[SEQUENCE_LENGTH - 1:] = (sums[SEQUENCE_LENGTH:] - sums[:-SEQUENCE_LENGTH]) / SEQUENCE_LENGTH
+    labelled = np.logical_and.reduce([np.isfinite(outcomes[f"rv_{h}"]) for h in HORIZONS])
+    newest = np.isfinite(values[:, FORECAST_BAR.index("realized_vol_60m")])
+    return np.asarray((share >= MIN_KNOWN) & labelled & newest)
+
+
+def _parts(
+    rows: KnownRows, place: Ints, size: int, split: Split, usable: NDArray[np.bool_],
+) -> tuple[NDArray[np.int8], dict[str, int]]:
+    n = len(rows.close_ns)
+    shares = (split.train, split.train + split.calibration)
+    cuts = [int(rows.close_ns[int(share * n)] // DAY_NS * DAY_NS) for share in shares]
+    edges = [int(rows.close_ns[0]), *cuts, int(rows.close_ns[-1]) + max(HORIZONS) * MINUTE_NS]
+    part = np.full(n, -1, dtype=np.int8)
+    for i in range(3):
+        first = edges[i] + (split.embargo_ns if i else 0)
+        inside = (rows.close_ns >= first) & (rows.close_ns + max(HORIZONS) * MINUTE_NS <= edges[i + 1])
+        part[inside] = i
+    dense = np.full(size, -1, dtype=np.int8)
+    dense[place] = np.where(usable[place], part, -1)
+    counts: dict[str, int] = {name: int((dense == i).sum()) for i, name in enumerate(PARTS)}
+    if not all(counts.values()):
+        raise ValueError(f"expected rows in every part of the split, found {counts}; give more days of history")
+    left_out = {"left_out": n - sum(counts.values()), "embargo_or_purged": int((part < 0).sum())}
+    return dense, {**counts, "rows": n, **left_out}
+
+
+def _identity(rows: KnownRows, split: Split) -> str:
+    """Hash of everything that decides the set's content."""
+    facts = {
+        "content": rows.content, "symbol": rows.symbol, "source": rows.source, "feature_set": FEATURE_SET,
+        "features": FORECAST_BAR, "labels": LABELS, "split": asdict(split), "sequence_length": SEQUENCE_LENGTH,
+        "min_known": MIN_KNOWN,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

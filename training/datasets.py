@@ -1,0 +1,146 @@
+"""Datasets: what each training set was made of, so that any of them can be given again, bit for bit.
+
+    keep(settings, table, recipe)                  # training does; <run_dir>/datasets/<hash>.json
+    found = rebuild(settings, "a1b2…")             # the same way again
+    found["same"]                                  # identity and every array's bytes
+
+A set is named by its identity: data, features, labels and split. Data that have changed since give another identity,
+and `rebuild` says which of these facts is another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from feature_repo.catalogue import definitions
+from feature_repo.features import FEATURE_SET, FORECAST_BAR
+from feature_repo.settings import Settings
+from training.dataset import PARTS, TrainingSet
+from training.targets import LABELS
+
+FOLDER = "datasets"
+SHORTEST = 4
+FACTS = ("content", "feature_set", "labels", "symbol", "source", "arrays")
+"""What a set is compared by when it is made again."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a set is made: what `TrainConfig` says of it."""
+
+    quick: bool
+    simulated: bool
+    through: Literal["feast", "kernel"]
+
+
+Make = Callable[[Settings, Recipe], TrainingSet]
+
+
+def arrays(table: TrainingSet) -> dict[str, Any]:
+    """Everything a fit reads of a set, by name."""
+    held = {"close_ns": table.close_ns, "values": table.values_MF, "context": table.context, "closes": table.closes,
+            "parts": table.parts}
+    return held | {f"target_{name}": column for name, column in sorted(table.targets.items())}
+
+
+def digest(table: TrainingSet) -> str:
+    """SHA-256 over names, types, shapes and bytes of all arrays."""
+    whole = hashlib.sha256()
+    for name, column in arrays(table).items():
+        whole.update(f"{name} {column.dtype.str} {column.shape} ".encode())
+        whole.update(np.ascontiguousarray(column).tobytes())
+    return whole.hexdigest()
+
+
+def manifest(table: TrainingSet, recipe: Recipe) -> dict[str, Any]:
+    """What must be known to make a set again, and what is in it."""
+    return {
+        "identity": table.identity, "recipe": asdict(recipe), "content": table.rows.content, "arrays": digest(table),
+        "symbol": table.rows.symbol, "source": table.rows.source, "feature_set": FEATURE_SET, "labels": LABELS,
+        "features": list(FORECAST_BAR),
+        "feature_definitions": {name: x for name, x in definitions().items() if name in FORECAST_BAR},
+        "counts": table.counts, "windows_ns": {part: list(table.window(part)) for part in PARTS},
+        "profile": profile(table),
+    }
+
+
+def profile(table: TrainingSet) -> dict[str, dict[str, float | None]]:
+    """Feature or label → share of nulls, moments and quantiles over all rows."""
+    rows = table.close_ns >= 0
+    columns = {name: table.values_MF[rows, i].astype(np.float64) for i, name in enumerate(FORECAST_BAR)}
+    columns |= {f"target_{name}": column[rows] for name, column in table.targets.items()}
+    return {name: _statistics(column) for name, column in columns.items()}
+
+
+def _statistics(column: Any) -> dict[str, float | None]:
+    known = column[np.isfinite(column)]
+    share = round(1 - len(known) / max(len(column), 1), 6)
+    if not len(known):
+        return {"null_share": share} | dict.fromkeys(("mean", "deviation", "min", "p01", "p50", "p99", "max"))
+    low, p01, p50, p99, high = np.quantile(known, [0, 0.01, 0.5, 0.99, 1]).tolist()
+    return {"null_share": share, "mean": float(known.mean()), "deviation": float(known.std()), "min": low, "p01": p01,
+            "p50": p50, "p99": p99, "max": high}
+
+
+def keep(settings: Settings, table: TrainingSet, recipe: Recipe) -> Path:
+    """Write a set's manifest; the same set writes the same bytes."""
+    path = settings.run_dir / FOLDER / f"{table.identity}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(manifest(table, recipe), indent=1, sort_keys=True) + "\n")
+    fresh.replace(path)
+    return path
+
+
+def kept(settings: Settings) -> list[dict[str, Any]]:
+    """The manifests of this deployment; of a model trained elsewhere, what its meta.json says of its set."""
+    found = [json.loads(path.read_text()) for path in sorted((settings.run_dir / FOLDER).glob("*.json"))]
+    own = {each["identity"] for each in found}
+    metas = [settings.model_dir / "meta.json", *sorted((settings.run_dir / "models").glob("*/meta.json"))]
+    others = {made["identity"]: made for path in metas if path.exists() for made in [_of_meta(path)]}
+    return found + [made for identity, made in others.items() if identity not in own]
+
+
+def _of_meta(path: Path) -> dict[str, Any]:
+    """What a model says of its set; the arrays' digest is not known."""
+    meta = json.loads(path.read_text())
+    made = meta["dataset"]
+    recipe = Recipe("--quick" in meta["command"].split(), meta["source"] == "simulated", made["through"])
+    return {"identity": made["identity"], "recipe": asdict(recipe), "content": made["content"], "arrays": None,
+            "symbol": meta["symbol"], "source": meta["source"], "feature_set": meta["feature_set"],
+            "labels": meta["labels"], "features": meta["features"], "counts": made["counts"]}
+
+
+def find(settings: Settings, named: str) -> dict[str, Any]:
+    """The one set whose identity begins so. Raises `ValueError` for none, for several, and for too few letters."""
+    matching = [each for each in kept(settings) if each["identity"].startswith(named)]
+    if len(named) < SHORTEST or len(matching) != 1:
+        held = ", ".join(each["identity"] for each in kept(settings)) or "none"
+        raise ValueError(f"expected the beginning of one set's hash, found {named!r}; there are: {held}")
+    return matching[0]
+
+
+def rebuild(settings: Settings, named: str, make: Make, output: Path | None = None) -> dict[str, Any]:
+    """Make a set again, compare it, and write its arrays as `.npy` files where asked."""
+    wanted = find(settings, named)
+    recipe = Recipe(**wanted["recipe"])
+    table = make(settings, recipe)
+    found = manifest(table, recipe)
+    differing = {
+        name: {"expected": wanted[name], "found": found[name]} for name in FACTS
+        if wanted[name] is not None and wanted[name] != found[name]
+    }
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, column in arrays(table).items():
+            np.save(output / f"{name}.npy", column, allow_pickle=False)
+    return {"identity": wanted["identity"], "found": table.identity, "same": table.identity == wanted["identity"]
+            and not differing, "differing": differing, "arrays": found["arrays"], "counts": found["counts"],
+            "output": str(output) if output else None}

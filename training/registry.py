@@ -1,0 +1,161 @@
+"""Registry: runs, versions and the champion in MLflow on SQL, and the gate a model passes before it is promoted.
+
+    verdict = judge(report, "live")
+    record(uri, run, folder, verdict)         # alias `champion` moves only if verdict.promoted
+
+File stores are refused. Under the default name only a model of live data may become champion; a simulated one registers
+as `<name>-simulated`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+MODEL_NAME = "candlewick-forecast"
+EXPERIMENT = "candlewick-forecast"
+CHAMPION = "champion"
+MAX_CALIBRATION_ERROR = 0.03
+BAND_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition of the gate."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's answer and why."""
+
+    name: str
+    """Registered name: the default, or `<default>-simulated` when the data are not live."""
+    promoted: bool
+    checks: tuple[Check, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def registered_name(kind: str, name: str = MODEL_NAME) -> str:
+    """Other than `live` (a simulated market, a quick rehearsal) never enters the default registry.
+
+    >>> registered_name("simulated")
+    'candlewick-forecast-simulated'
+    """
+    return name if kind == "live" else f"{name}-{kind}"
+
+
+def judge(report: Mapping[str, Any], kind: str, champion: Mapping[str, Any] | None = None) -> Verdict:
+    """The promotion gate on an evaluation report.
+
+    The model's QLIKE must not be above HAR's at any horizon (upper end of the paired interval ≤ 0 at 15 minutes),
+    direction must not lose to the constant, risk must be calibrated, the band must cover, and on the same rows
+    the model must not be worse than `champion` (a report of the present champion), where there is one.
+    """
+    checks = [*_volatility_checks(report), *_chance_checks(report), _band_check(report)]
+    if champion is not None:
+        new, old = (r["volatility"]["15m"]["qlike"]["value"] for r in (report, champion))
+        checks.append(Check("qlike_15m_against_champion", new <= old, f"{new:.4f} against {old:.4f}"))
+    return Verdict(registered_name(kind), all(c.passed for c in checks), tuple(checks))
+
+
+def _volatility_checks(report: Mapping[str, Any]) -> list[Check]:
+    checks = []
+    for horizon, scores in report["volatility"].items():
+        difference = scores["baselines"]["har"]["model_minus_baseline"]
+        bound = difference["high"] if horizon == "15m" else difference["value"]
+        found = f"{difference['value']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]"
+        checks.append(Check(f"qlike_{horizon}_minus_har", bound <= 0, found))
+    return checks
+
+
+def _chance_checks(report: Mapping[str, Any]) -> list[Check]:
+    difference = report["chances"]["up"]["baselines"]["constant"]["model_minus_baseline_log_loss"]
+    error = report["chances"]["risk"]["calibration_error"]
+    return [
+        Check("direction_not_worse_than_constant", difference["low"] <= 0,
+              f"log loss {difference['value']:+.5f} [{difference['low']:+.5f}, {difference['high']:+.5f}]"),
+        Check("risk_calibrated", error <= MAX_CALIBRATION_ERROR, f"calibration error {error:.4f}"),
+    ]
+
+
+def _band_check(report: Mapping[str, Any]) -> Check:
+    band = report["band_15m"]
+    coverage = band["coverage"]["value"]
+    return Check("band_covers", abs(coverage - band["wanted"]) <= BAND_TOLERANCE, f"coverage {coverage:.3f}")
+
+
+def open_mlflow(uri: str) -> Any:
+    """An MLflow client on a SQL store. Raises `ValueError` for a file store: its runs cannot carry a registry."""
+    if uri.startswith(("file:", "/", ".")):
+        raise ValueError(f"expected a SQL or HTTP tracking URI such as sqlite:///…/mlflow.db, found {uri}")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    from mlflow import MlflowClient
+
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _experiment(client: Any, uri: str) -> str:
+    """The experiment, its artefacts beside the database."""
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        return str(found.experiment_id)
+    place = None
+    if uri.startswith("sqlite:///"):
+        place = (Path(uri.removeprefix("sqlite:///")).parent / "artifacts").resolve().as_uri()
+    return str(client.create_experiment(EXPERIMENT, artifact_location=place))
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run leaves in MLflow."""
+
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+def record(uri: str, run: RunRecord, folder: Path, verdict: Verdict) -> dict[str, str]:
+    """Log the run and its artefact, register a version, and move `champion` to it if the gate let it through."""
+    client = open_mlflow(uri)
+    logged = client.create_run(_experiment(client, uri), tags={**run.tags, "mlflow.runName": run.tags["version"]})
+    run_id = logged.info.run_id
+    for name, value in run.params.items():
+        client.log_param(run_id, name, value)
+    for name, value in run.metrics.items():
+        client.log_metric(run_id, name, value)
+    client.log_artifacts(run_id, str(folder), "model")
+    client.log_dict(run_id, verdict.as_dict(), "gate.json")
+    client.set_terminated(run_id)
+    if not any(m.name == verdict.name for m in client.search_registered_models()):
+        client.create_registered_model(verdict.name)
+    version = client.create_model_version(
+        verdict.name, f"{logged.info.artifact_uri}/model", run_id, tags={"promoted": str(verdict.promoted).lower()},
+    )
+    if verdict.promoted:
+        client.set_registered_model_alias(verdict.name, CHAMPION, version.version)
+    return {"run_id": run_id, "model": verdict.name, "version": str(version.version),
+            "alias": CHAMPION if verdict.promoted else ""}
+
+
+def champion_folder(uri: str, name: str, into: Path) -> Path | None:
+    """The champion's artefact folder, fetched below `into`; None where there is no champion."""
+    client = open_mlflow(uri)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:  # MLflow's word for "no such model or alias"
+        return None
+    return Path(client.download_artifacts(version.run_id, "model", str(into)))
