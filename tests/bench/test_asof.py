@@ -1,0 +1,33 @@
+"""The as-of bench asks the same of ours and of the bare join, and says when a store gives up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.bench import asof
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.timeout(600),  # Feast's libraries are imported on the way
+]
+
+
+def test_a_small_case_is_answered_by_both_and_told(tmp_path: Path) -> None:
+    asof.make(asof.Case(labels=200, rows=2_000, views=2, symbols=2), tmp_path)
+    told = asof.ask(tmp_path, "asof", views=2, rounds=2, raw=True)
+    assert told["rows"] == 200
+    assert 0 < told["known"] <= 200
+    assert told["of_raw"] > 0
+    bare = asof.bare_join(tmp_path, pd.read_parquet(tmp_path / "labels.parquet"), 2)
+    assert len(bare) == 200
+    assert bare.shape[1] == 3 + 2 * len(asof.FEATURES)
+
+
+def test_a_store_that_does_not_answer_in_time_is_told_as_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asof, "GIVE_UP_S", 0.01)
+    assert asof.child(tmp_path, asof.Case(labels=1, rows=1), "dask", 1) == {"gave_up": "no answer within 0.01 s"}

@@ -1,0 +1,88 @@
+"""A row in Redis is whole or not there."""
+
+import numpy as np
+import pytest
+
+from feature_repo.contracts import InvalidMessage
+from feature_repo.online_row import PLAN, OnlineWrite, context_values, parse, parse_version, view_values
+from feature_repo.redis_layout import encode_time, event_time_field, feature_field, version, version_field
+from feature_repo.views import CONTEXT_VIEW, services
+from tests.feature_repo.made_rows import CONTEXT, made_row, made_sequence, made_write
+
+
+def stored(write: OnlineWrite, *, skip: str = "") -> dict[bytes, bytes]:
+    """The hash's fields after the write of every view but `skip`."""
+    row, held = write.row, {}
+    for view, pairs in view_values(write):
+        if view != skip:
+            held |= dict(zip(pairs[::2], pairs[1::2], strict=True))
+            held[event_time_field(view)] = encode_time(row.ts_event // 1000)
+            held[version_field(view)] = version(row.ts_event, row.created)
+    return held
+
+
+def reply(held: dict[bytes, bytes]) -> list[bytes | None]:
+    return [held.get(field) for field in PLAN.fields]
+
+
+def test_what_is_stored_is_read_back_equal() -> None:
+    write = made_write(7)
+    found = parse("BTCUSDT", reply(stored(write)))
+    assert found is not None
+    assert found.row == write.row
+    assert found.sequence is not None
+    assert found.sequence.tobytes() == made_sequence(7).tobytes()
+    assert found.context == {CONTEXT: None}
+
+
+def test_no_row_is_null() -> None:
+    assert parse("BTCUSDT", [None] * len(PLAN.fields)) is None
+    assert parse_version([None, None]) is None
+
+
+@pytest.mark.parametrize("left_behind", ["price_features", "calendar_features"])
+def test_views_of_different_seconds_are_no_row(left_behind: str) -> None:
+    mixed = stored(made_write(7)) | stored(made_write(8), skip=left_behind)
+    assert parse("BTCUSDT", reply(mixed)) is None
+
+
+def test_a_sequence_of_another_row_is_left_out() -> None:
+    newer = OnlineWrite(made_row(8), None, {})
+    found = parse("BTCUSDT", reply(stored(made_write(7)) | stored(newer)))
+    assert found is not None
+    assert (found.row, found.sequence) == (newer.row, None)
+
+
+def test_the_slow_view_has_its_own_time() -> None:
+    [(_, pairs)] = context_values({CONTEXT: 0.001})
+    held = stored(made_write(7)) | dict(zip(pairs[::2], pairs[1::2], strict=True))
+    held[event_time_field(CONTEXT_VIEW.name)] = encode_time(3_600_000_000)
+    found = parse("BTCUSDT", reply(held))
+    assert found is not None
+    assert (found.context, found.context_ts_event) == ({CONTEXT: 0.001}, 3_600_000_000_000)
+
+
+def test_a_row_without_every_feature_is_refused() -> None:
+    row = made_row(0)
+    short = row.model_copy(update={"values": {"return_1m": 0.0}})
+    with pytest.raises(InvalidMessage, match="every feature"):
+        view_values(OnlineWrite(short, None, {}))
+
+
+def test_a_sequence_of_another_shape_is_refused() -> None:
+    with pytest.raises(InvalidMessage, match="shape"):
+        view_values(OnlineWrite(made_row(0), np.zeros((3, 2)), {}))
+
+
+def test_a_stored_field_of_another_type_is_refused_not_guessed() -> None:
+    held = stored(made_write(7))
+    held[feature_field("row_state", "price")] = b"\x12\x01x"
+    with pytest.raises(InvalidMessage, match="BTCUSDT"):
+        parse("BTCUSDT", reply(held))
+
+
+def test_the_bar_service_takes_only_what_klines_give() -> None:
+    taken = {name for names in services()["forecast_bar_v1"].values() for name in names}
+    assert "spread_1s" not in taken
+    assert "trade_imbalance_1m" not in taken
+    assert {"return_1m", CONTEXT} <= taken

@@ -1,0 +1,84 @@
+"""A set holds what was known, split by time; the future can be overwritten without changing an input."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from feature_repo.contracts import DAY_NS, MINUTE_NS
+from feature_repo.features import FORECAST_BAR, SEQUENCE_LENGTH
+from feature_repo.history import BarHistory
+from training.dataset import SEAM, Split, TrainingSet, assemble, dense_places, kernel_rows
+from training.klines import MinuteBars
+from training.targets import HORIZONS
+
+
+def future_overwritten(bars: MinuteBars, after: int) -> MinuteBars:
+    """Every value of every bar after row `after` replaced by nonsense."""
+    columns = {name: column.copy() for name, column in bars.columns.items()}
+    for name in ("open", "high", "low", "close"):
+        columns[name][after + 1 :] *= 1.7 + 0.2 * (np.arange(len(bars.close_ns) - after - 1) % 3)
+    columns["volume"][after + 1 :] *= 9.0
+    columns["quote_volume"][after + 1 :] *= 15.0
+    return replace(bars, columns=columns)
+
+
+def test_no_input_and_no_context_changes_when_the_future_does(bars: MinuteBars, table: TrainingSet) -> None:
+    after = 15_000
+    other = assemble(kernel_rows(future_overwritten(bars, after)))
+    upto = int(np.flatnonzero(table.close_ns == bars.close_ns[after])[0])
+    at = np.arange(SEQUENCE_LENGTH, upto + 1)
+    assert np.array_equal(table.sequences(at[-500:]), other.sequences(at[-500:]), equal_nan=True)
+    assert np.array_equal(table.context[at], other.context[at], equal_nan=True)
+    changed = table.targets["rv_15"][upto] != other.targets["rv_15"][upto]
+    assert changed, "the label after it must change, or the test proves nothing"
+
+
+def test_a_sequence_is_what_the_kernel_gives_the_online_store(bars: MinuteBars, table: TrainingSet) -> None:
+    n = 3_000
+    history = BarHistory(bars.symbol)
+    first = n - 1600
+    history.load_minutes(bars.close_ns[first : n + 1], {k: v[first : n + 1] for k, v in bars.columns.items()})
+    online = history.sequence(int(bars.close_ns[n])).astype(np.float32)
+    at = np.flatnonzero(table.close_ns == bars.close_ns[n])
+    assert online.shape == (SEQUENCE_LENGTH, len(FORECAST_BAR))
+    assert np.array_equal(table.sequences(at)[0], online, equal_nan=True)
+
+
+def test_parts_follow_each_other_with_purge_and_embargo(table: TrainingSet) -> None:
+    train, calibration, test = (table.window(name) for name in ("train", "calibration", "test"))
+    ahead = max(HORIZONS) * MINUTE_NS
+    assert train[1] + ahead + DAY_NS <= calibration[0] + DAY_NS
+    assert calibration[0] - (train[1] + ahead) >= DAY_NS
+    assert test[0] - (calibration[1] + ahead) >= DAY_NS
+
+
+def test_a_long_hole_is_shortened_but_never_bridged() -> None:
+    close_ns = np.array([0, 1, 2, 5000, 5001], dtype=np.int64) * MINUTE_NS
+    assert dense_places(close_ns).tolist() == [64, 65, 66, 66 + SEAM, 67 + SEAM]
+
+
+def test_rows_beside_a_hole_are_left_out_and_counted(bars: MinuteBars) -> None:
+    kept = np.ones(len(bars.close_ns), dtype=bool)
+    kept[5_000:5_030] = False
+    holed = replace(bars, close_ns=bars.close_ns[kept], columns={k: v[kept] for k, v in bars.columns.items()})
+    table = assemble(kernel_rows(holed))
+    before_hole = np.flatnonzero(table.close_ns == bars.close_ns[4_999])[0]
+    assert table.parts[before_hole] == -1, "its label spans the hole"
+    assert np.isnan(table.sequences(np.array([before_hole + 31]))[0, -31:-1]).all()
+    counts = table.counts
+    assert counts["rows"] == counts["train"] + counts["calibration"] + counts["test"] + counts["left_out"]
+
+
+def test_the_identity_changes_with_data_and_split_and_with_nothing_else(bars: MinuteBars, table: TrainingSet) -> None:
+    rows = kernel_rows(bars)
+    assert assemble(rows).identity == table.identity
+    assert assemble(rows, Split(train=0.6)).identity != table.identity
+    touched = replace(bars, columns={**bars.columns, "volume": bars.columns["volume"] + 1e-8})
+    assert assemble(kernel_rows(touched)).identity != table.identity
+
+
+def test_too_little_history_is_refused_with_what_to_do(bars: MinuteBars) -> None:
+    short = replace(bars, close_ns=bars.close_ns[:900], columns={k: v[:900] for k, v in bars.columns.items()})
+    with pytest.raises(ValueError, match="give more days"):
+        assemble(kernel_rows(short))
