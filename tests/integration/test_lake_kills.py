@@ -39,8 +39,13 @@ def check(name: str, root: str, endpoint: str) -> None:
         name, lambda part: f"{root}/{part}", endpoint, points, lambda url, at: kill_at(name, url, endpoint, at))
 
 
-READ = """import json, sys; from deltalake import DeltaTable; from streaming.delta import storage_options
-rows = DeltaTable(sys.argv[1], storage_options=storage_options(sys.argv[2])).to_pyarrow_table()
+# Through Arrow's own file system: deltalake's is Python called from Arrow's threads, and one of them may still want the
+# interpreter while it ends ("terminate called without an active exception").
+READ = """import json, sys; from deltalake import DeltaTable; from pyarrow.fs import SubTreeFileSystem
+from feature_repo.lake_layout import filesystem; from streaming.delta import storage_options
+url, endpoint = sys.argv[1:]; files, folder = filesystem(url, endpoint)
+rows = DeltaTable(url, storage_options=storage_options(endpoint)).to_pyarrow_table(
+    filesystem=SubTreeFileSystem(folder, files))
 print(json.dumps(sorted(zip(rows["ts_event"].to_pylist(), rows["created"].to_pylist()))))"""
 
 
