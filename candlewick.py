@@ -446,7 +446,7 @@ def bench_strangers(
 
 @bench.command("throughput")
 def bench_throughput(
-    trades: Annotated[int, typer.Option(min=100_000, help="Trades in the backlog.")] = 400_000,
+    trades: Annotated[int, typer.Option(min=100_000, help="Trades in the backlog.")] = 800_000,
     per_second: Annotated[int, typer.Option(min=1, help="Trades in a second of the market.")] = 30,
     as_json: Json = False,
 ) -> None:

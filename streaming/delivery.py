@@ -1,6 +1,6 @@
 """Delivery: what a hot batch computed, first to Kafka and confirmed, then to the online store.
 
-    deliver = Delivery(producer, store.write, StreamMetrics(), now=time.time_ns)
+    deliver = Delivery(BulkProducer(bootstrap, "streaming"), store.write, StreamMetrics(), now=time.time_ns)
     deliver(outputs)
 
 Kafka comes first, so that the lake never lacks what the online store has shown. A batch that Kafka refuses
@@ -15,19 +15,18 @@ import json
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from feature_repo import topics
+from feature_repo.bulk_producer import BulkProducer
 from feature_repo.contracts import NANOS, DeadLetter, FeatureRow, InvalidMessage, StoreUnavailable
 from feature_repo.features import FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.online_row import OnlineWrite
 from streaming.symbol_stream import COUNTS, ONLINE, Output
 
-SEND_TIMEOUT_S = 30
 _BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
 log = structlog.get_logger()
 
@@ -68,7 +67,7 @@ class StreamMetrics:
 class Delivery:
     """The driver's side of the hot query. `now` is the venue clock, ns; at 1× the wall clock."""
 
-    producer: Any
+    producer: BulkProducer
     write: Callable[[Sequence[OnlineWrite]], int]
     metrics: StreamMetrics
     now: Callable[[], int]
@@ -77,7 +76,7 @@ class Delivery:
     _waiting: dict[str, OnlineWrite] = field(default_factory=dict)
 
     def __call__(self, outputs: Iterable[Output]) -> None:
-        """Deliver one batch. Raises `KafkaError` when a message was not confirmed."""
+        """Deliver one batch. Raises `StoreUnavailable` when Kafka did not confirm a message."""
         rows = list(outputs)
         self._send([row for row in rows if row.topic not in (ONLINE, COUNTS)])
         newest = {row.key: online_write(row) for row in rows if row.topic == ONLINE}
@@ -91,15 +90,9 @@ class Delivery:
             self.on_close(symbol, write.row.ts_event)
 
     def _send(self, messages: Sequence[Output]) -> None:
-        sent = [
-            self.producer.send(
-                m.topic, key=m.key.encode(), value=bytes(m.body), headers=[(topics.SCHEMA_HEADER, m.schema.encode())],
-            )
-            for m in messages
-        ]
-        self.producer.flush(timeout=SEND_TIMEOUT_S)
-        for future in sent:
-            future.get(timeout=SEND_TIMEOUT_S)
+        for message in messages:
+            self.producer.add(message.topic, message.key, message.schema, bytes(message.body))
+        self.producer.confirm()
         for topic, count in Counts(message.topic for message in messages).items():
             self.metrics.messages.labels(topic).inc(count)
         for message in messages:

@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 
 from feature_repo import topics
+from feature_repo.bulk_producer import BulkProducer
 from feature_repo.health import serve
 from feature_repo.lake_reader import Lake
 from feature_repo.logs import configure
@@ -49,10 +50,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class JobConfig:
-    """How the two queries run."""
+    """How the two queries run. The defaults are for a live market: a second's records are not worth a second task."""
 
     hot_batch: int = 40_000
     """Most records a hot batch takes: one or two seconds of work when a backlog is read, some 50 MB in the worker."""
+    hot_tasks: int = 1
+    """Tasks that share the symbols of a hot batch, for as long as its checkpoint lives."""
     lake_batch: int = 50_000
     """Most records a lake batch takes."""
     lake_every: str = "5 seconds"
@@ -61,10 +64,16 @@ class JobConfig:
     """End a query when it has taken everything that was in its topics when it began."""
 
 
+def at_full_speed(drain: bool = False) -> JobConfig:
+    """For a backlog: two tasks share the symbols, and what a batch costs by itself is spread over more records."""
+    return JobConfig(hot_batch=100_000, hot_tasks=2, drain=drain)
+
+
 def start_hot(
     spark: Any, settings: Settings, config: JobConfig, deliver: Delivery, pace: Callable[[list[Output]], None],
 ) -> Any:
     """Start the hot query: events → bars → rows → Kafka → online store."""
+    spark.conf.set("spark.sql.shuffle.partitions", config.hot_tasks)
     records = kafka_records(spark, settings, TRADES_TOPICS, config.hot_batch)
     events = records.selectExpr(
         "coalesce(key, '') as symbol", "partition", "offset", "unix_micros(kafka_timestamp) * 1000 as timestamp_ns",
@@ -84,8 +93,8 @@ def start_hot(
 
 
 def start_lake(
-    spark: Any, settings: Settings, config: JobConfig, writer: LakeWriter, producer: Any, metrics: StreamMetrics,
-    between: Callable[[], None] = lambda: None,
+    spark: Any, settings: Settings, config: JobConfig, writer: LakeWriter, producer: BulkProducer,
+    metrics: StreamMetrics, between: Callable[[], None] = lambda: None,
 ) -> Any:
     """Start the lake query: every topic → its zone. `between` batches the lake's owner keeps it tidy."""
     records = kafka_records(spark, settings, LAKE_TOPICS, config.lake_batch, tasks=1)
@@ -104,7 +113,7 @@ def start_lake(
     return _start(records.writeStream.trigger(**when), LAKE, settings.checkpoints / LAKE, run)
 
 
-def bury(producer: Any, refused: list[Refused], metrics: StreamMetrics) -> None:
+def bury(producer: BulkProducer, refused: list[Refused], metrics: StreamMetrics) -> None:
     """Send what the lake could not decode to the dead letters, and wait until it is there."""
     for item in refused:
         record = item.record
@@ -112,10 +121,9 @@ def bury(producer: Any, refused: list[Refused], metrics: StreamMetrics) -> None:
             record["value"] or b"", item.error, component="lake", topic=record["topic"], symbol=record["key"],
             ts_init=int(record["kafka_timestamp"].timestamp() * 1e9),
         )
-        topics.send(producer, topics.DEAD_LETTERS, letter, record["key"])
+        producer.add(topics.DEAD_LETTERS, record["key"], topics.header(letter), topics.encode(letter))
         metrics.dead.labels(letter.component, letter.reason).inc()
-    if refused:
-        producer.flush()
+    producer.confirm()
 
 
 def _start(stream: Any, name: str, checkpoint: Path, run: Callable[[Any, int], None]) -> Any:
@@ -175,21 +183,23 @@ def _run(settings: Settings, config: JobConfig, stop: threading.Event) -> int:
     store = FeatureStore.open(settings)
     writer = LakeWriter.open(settings.lake, settings.s3_endpoint)
     view = SlowView(Lake(writer.filesystem, writer.root), writer, store.write_context)
-    producer = topics.producer(settings.kafka, "candlewick-streaming")
-    deliver = Delivery(producer, store.write, metrics, time.time_ns, view.on_close)
+    # One for each query: they run in threads of their own.
+    hot, lake = (BulkProducer(settings.kafka, f"candlewick-{name}") for name in (HOT, LAKE))
+    deliver = Delivery(hot, store.write, metrics, time.time_ns, view.on_close)
     upkeep = Upkeep(writer, keep_days(settings.lake_retention), time.time_ns, LakeMetrics())
     pace = Pace(seal_watcher(settings.kafka, TRADES_TOPICS))
     queries.start = {
         HOT: lambda: start_hot(spark, settings, config, deliver, pace),
-        LAKE: lambda: start_lake(spark, settings, config, writer, producer, metrics, upkeep),
+        LAKE: lambda: start_lake(spark, settings, config, writer, lake, metrics, upkeep),
     }
     try:
         return queries.watch(stop)
     finally:
         queries.stop()
         view.pool.shutdown(wait=False, cancel_futures=True)
-        producer.close(timeout=5)
         spark.stop()
+        hot.close()
+        lake.close()
         server.shutdown()
 
 

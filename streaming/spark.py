@@ -78,7 +78,6 @@ def options(settings: Settings) -> dict[str, str]:
         "spark.log.structuredLogging.enabled": "true",
         "spark.python.daemon.module": "streaming.worker_daemon",
         "spark.sql.session.timeZone": "UTC",
-        # One partition: a batch of one second's events is too small to be worth a second task.
         "spark.sql.shuffle.partitions": "1",
         "spark.sql.adaptive.enabled": "false",
         # The default writes each checkpoint file through a checksummed rename: 100 ms a batch on a local disk.

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from prometheus_client import CollectorRegistry
 
 from feature_repo import topics
+from feature_repo.bulk_producer import BulkProducer
 from feature_repo.contracts import SECOND_NS, Message, Source
 from feature_repo.lake_layout import Zone
 from feature_repo.lake_reader import Lake
@@ -30,7 +31,7 @@ from feature_repo.logs import configure
 from feature_repo.settings import Settings
 from feature_repo.store import FeatureStore
 from streaming.delivery import Delivery, StreamMetrics
-from streaming.job import JobConfig, start_hot, start_lake
+from streaming.job import JobConfig, at_full_speed, start_hot, start_lake
 from streaming.lake import LakeWriter
 from streaming.recorded_feed import messages
 from streaming.recorder import recordings_folder
@@ -92,57 +93,56 @@ def _run(settings: Settings, config: ReplayConfig, records: Iterable[Record]) ->
     """Publish, let both queries take everything, settle the lake. Returns the records published by topic."""
     topics.create_topics(settings.kafka, topics.replay_topics(settings.namespace, config.stretch.symbols))
     spark = session("candlewick-replay", settings)
-    producer = topics.producer(settings.kafka, "candlewick-replay", namespace=settings.namespace)
+    # One for each thread: the queries run beside the publisher.
+    producers = [BulkProducer(settings.kafka, "candlewick-replay", settings.namespace) for _ in range(3)]
     try:
-        queries = _queries(spark, settings, producer)
-        running = [start(JobConfig()) for start in queries] if config.speed else []
-        published = publish(records, producer, config.speed)
+        queries = _queries(spark, settings, *producers[1:])
+        running = [start(at_full_speed()) for start in queries] if config.speed else []
+        published = publish(records, producers[0], config.speed)
         for query in running:
             query.stop()
         for start in queries:  # the lake's after the hot one's, which fills its topics
-            start(JobConfig(drain=True)).awaitTermination()
+            start(at_full_speed(drain=True)).awaitTermination()
     finally:
-        producer.close(timeout=5)
         spark.stop()
+        for producer in producers:
+            producer.close()
     settle(LakeWriter.open(settings.lake, settings.s3_endpoint), config.stretch)
     return published
 
 
-def _queries(spark: Any, settings: Settings, producer: Any) -> tuple[Callable[[JobConfig], Any], ...]:
+def _queries(
+    spark: Any, settings: Settings, hot: BulkProducer, lake: BulkProducer,
+) -> tuple[Callable[[JobConfig], Any], ...]:
     metrics = StreamMetrics(CollectorRegistry())
-    deliver = Delivery(producer, FeatureStore.open(settings).write, metrics, time.time_ns)
+    deliver = Delivery(hot, FeatureStore.open(settings).write, metrics, time.time_ns)
     writer = LakeWriter.open(settings.lake, settings.s3_endpoint)
     return (
         lambda job: start_hot(spark, settings, job, deliver, lambda _outputs: None),
-        lambda job: start_lake(spark, settings, job, writer, producer, metrics),
+        lambda job: start_lake(spark, settings, job, writer, lake, metrics),
     )
 
 
 def publish(
-    records: Iterable[Record], producer: Any, speed: float, clock: Callable[[], float] = time.monotonic,
+    records: Iterable[Record], producer: BulkProducer, speed: float, clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Counter[str]:
     """Send records in order with their own times, `speed` times as fast as they came; 0 waits for nothing.
 
-    A topic's times never go back. Returns how many went to each topic; raises the broker's refusal.
+    A topic's times never go back. Returns how many went to each topic; raises `StoreUnavailable` when the broker
+    did not store all of them.
     """
     published: Counter[str] = Counter()
     newest: dict[str, int] = {}
-    refused: list[BaseException] = []
     began: tuple[float, int] | None = None
     for record in records:
         at_ms = newest[record.topic] = max(record.timestamp_ms, newest.get(record.topic, 0))
         began = began or (clock(), at_ms)
         if speed and (wait := began[0] + (at_ms - began[1]) / 1_000 / speed - clock()) > 0:
             sleep(wait)
-        headers = [(topics.SCHEMA_HEADER, record.schema.encode())] if record.schema is not None else []
-        key = None if record.key is None else record.key.encode()
-        sent = producer.send(record.topic, key=key, value=record.value, headers=headers, timestamp_ms=at_ms)
-        sent.add_errback(refused.append)
+        producer.add(record.topic, record.key, record.schema, record.value, at_ms)
         published[record.topic] += 1
-    producer.flush()
-    if refused:
-        raise refused[0]
+    producer.confirm()
     return published
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from candlewick import app
+from feature_repo.bulk_producer import BulkProducer
 from feature_repo.contracts import SECOND_NS, SecondClosed, StoreUnavailable, Trade
 from feature_repo.settings import Settings
 from feature_repo.topics import decode, prefix, replay_topics
@@ -24,29 +24,19 @@ from streaming.time_machine import ReplayConfig, config_of, moment, publish, rec
 FIRST, LAST = moment("2024-01-01T00:00:10Z"), moment("2024-01-01T00:01:10Z")
 
 
-class Sent:
-    """A future that the broker answers at once."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-    def add_errback(self, call: Callable[[BaseException], object]) -> None:
-        if self.error is not None:
-            call(self.error)
-
-
 @dataclass
-class Producer:
+class Producer(BulkProducer):
     """A producer that remembers; it refuses bodies of `refused`."""
 
     refused: bytes | None = None
-    sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    sent: list[Record] = field(default_factory=list)
 
-    def send(self, topic: str, **record: Any) -> Sent:
-        self.sent.append((topic, record))
-        return Sent(ConnectionError("no") if record["value"] == self.refused else None)
+    def add(self, topic: str, key: str | None, schema: str | None, value: bytes, timestamp_ms: int = 0) -> None:
+        self.sent.append(Record(topic, key, schema, value, timestamp_ms))
 
-    def flush(self) -> None: ...
+    def confirm(self) -> None:
+        if any(record.value == self.refused for record in self.sent):
+            raise StoreUnavailable("no")
 
 
 def record(topic: str, at_ms: int, body: bytes = b"x", schema: str | None = "Trade:1") -> Record:
@@ -57,11 +47,7 @@ def test_records_keep_key_schema_body_and_time_and_a_topics_time_never_goes_back
     producer = Producer()
     counts = publish([record("a", 5), record("b", 3, b"y", None), record("a", 4)], producer, 0)
     assert counts == {"a": 2, "b": 1}
-    assert producer.sent == [
-        ("a", {"key": b"BTCUSDT", "value": b"x", "headers": [("schema", b"Trade:1")], "timestamp_ms": 5}),
-        ("b", {"key": b"BTCUSDT", "value": b"y", "headers": [], "timestamp_ms": 3}),
-        ("a", {"key": b"BTCUSDT", "value": b"x", "headers": [("schema", b"Trade:1")], "timestamp_ms": 5}),
-    ]
+    assert producer.sent == [record("a", 5), record("b", 3, b"y", None), record("a", 5)]
 
 
 @pytest.mark.parametrize(("speed", "waits"), [(0.0, []), (1.0, [1.0, 1.5]), (10.0, [0.1, 0.15])])
@@ -77,7 +63,7 @@ def test_records_are_sent_at_the_speed_asked_for(speed: float, waits: list[float
 
 
 def test_what_the_broker_refused_is_not_passed_over() -> None:
-    with pytest.raises(ConnectionError):
+    with pytest.raises(StoreUnavailable):
         publish([record("a", 1), record("a", 2, b"bad"), record("a", 3)], Producer(b"bad"), 0)
 
 
