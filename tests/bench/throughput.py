@@ -4,8 +4,9 @@
 
 A backlog of two made markets (history of a day, then seconds of trades with their seals) lies in Kafka; the product's
 own hot query reads it at full speed, as `candlewick replay` does: Kafka → Spark → bars → feature rows → Kafka,
-confirmed → Redis. The baseline is the least that Spark can do with them: the same source and batch size, records counted by key.
-The first batch of each query warms up (workers start, code is compiled) and is left out; its time is told.
+confirmed → Redis. The baseline is the least that Spark can do with them: the same source and batch size, records
+counted by key. The first batch of each query warms up (workers start, code is compiled) and is left out; its time is
+told.
 """
 
 from __future__ import annotations
