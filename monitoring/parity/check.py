@@ -1,144 +1,143 @@
-"""Parity: online rows, lake rows and Feast's history against rows made again from raw, to the last bit.
+"""Check: one symbol's newest minutes in every place that holds them, against rows made again from raw, to the last bit.
 
-    report = check(settings, "BTCUSDT", minutes=10, recompute=recompute)
-    report.mismatches                                  # none, or the product is not what it says
+    report = check(settings, "BTCUSDT", minutes=60, watch_s=5)
+    certifier = Certifier.open(settings, "BTCUSDT", room_s=900)      # the same for a job that goes on
 
-One expected row for each second, four places to look for it: the lake's features zone, the online row and its
-sequence in Redis, Feast's `get_historical_features` at instants spread over the window, Feast's online read.
-Only null and equal bits are equal. The online store keeps the newest row alone, so it is sampled first and
-compared when the lake's raw zone has caught up with it.
+One expected row for each second, as it was known at its `created`, and the places to look for it: the lake's features
+zone, the online row and its sequence in Redis, the inputs that logged predictions name, Feast's
+`get_historical_features` at instants spread over the window, Feast's online read. The online store keeps the newest
+row alone, so it is sampled first and compared when the lake's raw zone has caught up with it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import structlog
 
-from feature_repo.contracts import HOUR_NS, MINUTE_NS, SECOND_NS, FeatureRow
-from feature_repo.features import FEATURE_NAMES
+from feature_repo.contracts import HOUR_NS, MINUTE_NS, SECOND_NS, FeatureRow, Prediction
 from feature_repo.lake_layout import unflatten
 from feature_repo.lake_reader import Lake
+from feature_repo.models import models
 from feature_repo.settings import Settings
 from feature_repo.store import FeatureStore, OnlineRow
-from feature_repo.topics import base, trades_topic
 from feature_repo.views import ROW_VIEWS, as_text
+from monitoring.parity.predictions import check_predictions
+from monitoring.parity.raw import RawTail, events, read_span
+from monitoring.parity.report import ROW, Report, time_text
+from monitoring.parity.revised import check_revised
+from streaming.recompute import Recomputation, Running
 
-EXAMPLES = 10
 INSTANTS = 25
 ATTEMPTS = 20
 LOOK_BACK_NS = 27 * HOUR_NS
 """Raw records before the window that its rows may depend on: a day's windows, 64 minutes of them, and slack."""
 PATIENCE_S = 60.0
 """How long the lake may take to hold what the online store has shown."""
-COMPARED = (*FEATURE_NAMES, "price")
+SLACK_S = 600
+"""How much further than the window raw may be by the time that it is read."""
+SHOWN = 5
+"""Features whose worst mismatch is shown with its raw events."""
 STATE = ("ts_init", "created", "source", "session", "provenance", "feature_set", "reasons")
 _REFS = [f"{view.name}:{name}" for view in ROW_VIEWS for name in view.names]
+Samples = Mapping[int, OnlineRow | None]
+Sleep = Callable[[float], object]
 log = structlog.get_logger()
 
 
-class Expected(Protocol):
-    """Rows made again from raw records."""
-
-    @property
-    def closes(self) -> Mapping[int, Any]: ...
-    def rows(self, closes_ns: Sequence[int]) -> list[FeatureRow]: ...
-    def sequence(self, close_ns: int) -> np.ndarray: ...
-
-
-Recompute = Callable[[str, Iterable[Mapping[str, Any]]], Expected]
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """One cell that differs. Floats as hex, so that the last bit is seen."""
-
-    where: str
-    feature: str
-    second: str
-    expected: str
-    found: str
-
-
-@dataclass
-class Report:
-    """What was compared and what differed. `rows` and `cells` count every place looked at."""
-
-    symbol: str
-    start: str = ""
-    end: str = ""
-    rows: int = 0
-    cells: int = 0
-    known: int = 0
-    mismatches: int = 0
-    revisions: int = 0
-    """Lake rows of a later repair or filling in: the raw records do not hold them, so they are not judged here."""
-    places: dict[str, int] = field(default_factory=dict)
-    examples: list[Mismatch] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        """Something was compared, and nothing differed."""
-        return self.rows > 0 and self.mismatches == 0
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "symbol": self.symbol, "start": self.start, "end": self.end, "rows": self.rows, "cells": self.cells,
-            "non_null_share": round(self.known / self.cells, 4) if self.cells else None,
-            "mismatches": self.mismatches, "places": self.places, "revisions_not_judged": self.revisions,
-            "examples": [vars(example) for example in self.examples], "passed": self.passed,
-        }
-
-    def compare(self, where: str, second: int, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        """One row at one place, name by name."""
-        self.rows += 1
-        self.places[where] = self.places.get(where, 0) + 1
-        for name, value in expected.items():
-            if name in COMPARED or name.startswith("sequence"):
-                self.cells += 1
-                self.known += value is not None
-            if _bits(value) != _bits(found.get(name)):
-                self.differs(where, name, second, _bits(value), _bits(found.get(name)))
-
-    def differs(self, where: str, feature: str, second: int, expected: str, found: str) -> None:
-        self.mismatches += 1
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(Mismatch(where, feature, _time(second), expected, found))
-
-
 def check(
-    settings: Settings, symbol: str, *, minutes: int, recompute: Recompute, watch_s: float = 0.0,
-    sleep: Callable[[float], None] = time.sleep,
+    settings: Settings, symbol: str, *, minutes: int, watch_s: float = 0.0, sleep: Sleep = time.sleep,
 ) -> Report:
     """Compare the newest `minutes` of the lake, and the online rows of the next `watch_s` seconds (at least one)."""
-    store, lake = FeatureStore.open(settings), Lake.open(settings.lake, settings.s3_endpoint)
-    samples = sample(store, symbol, watch_s, sleep)
-    end = _wait_for_lake(lake, symbol, max(samples), sleep)
-    report = Report(symbol)
+    certifier = Certifier.open(settings, symbol, minutes * 60)
+    samples = sample(certifier.store, symbol, watch_s, sleep)
+    end = certifier.await_lake(max(samples), sleep)
     if end is None:
-        report.differs("lake", "row", 0, "feature rows", "none")
+        report = Report(symbol)
+        report.differs("lake", ROW, 0, "feature rows", "none")
         return report
-    expected = _recompute(recompute, lake, symbol, minutes, max(samples), sleep)
-    start = end - minutes * MINUTE_NS
-    window = sorted(close for close in expected.closes if start < close <= end)
-    rows = dict(zip(window, expected.rows(window), strict=True))
-    check_lake(report, lake_rows(lake, symbol, start + 1, max(window, default=end)), rows)
-    check_online(report, expected, samples)
-    check_feast_online(report, store, symbol)
-    check_history(report, store, symbol, rows)
-    if window:
-        report.start, report.end = _time(window[0]), _time(window[-1])
+    certifier.catch_up(max(samples), sleep)
+    report, rows = certifier.certify(end - minutes * MINUTE_NS, end, samples)
+    check_feast_online(report, certifier.store, symbol)
+    check_history(report, certifier.store, symbol, rows)
     return report
 
 
-def sample(
-    store: FeatureStore, symbol: str, watch_s: float, sleep: Callable[[float], None],
-) -> dict[int, OnlineRow | None]:
+@dataclass
+class Certifier:
+    """What certificates of one symbol need; holds a few megabytes between them, and reads each raw record once."""
+
+    settings: Settings
+    symbol: str
+    store: FeatureStore
+    lake: Lake
+    expected: Running
+    """Rows made again from raw."""
+    tail: RawTail
+
+    @classmethod
+    def open(cls, settings: Settings, symbol: str, room_s: int) -> Certifier:
+        """For windows of up to `room_s` seconds. Raises `StoreUnavailable`."""
+        lake = Lake.open(settings.lake, settings.s3_endpoint)
+        tail = RawTail.behind(lake, symbol, LOOK_BACK_NS + room_s * SECOND_NS)
+        return cls(settings, symbol, FeatureStore.open(settings), lake, Running(symbol, room_s + SLACK_S), tail)
+
+    def await_lake(self, close: int, sleep: Sleep) -> int | None:
+        """Newest close in the lake, once it has reached what the online store has shown; null when it has none."""
+        newest = self.lake.newest("features", self.symbol)
+        for _ in range(int(PATIENCE_S)):
+            if (newest or 0) >= close:
+                return newest
+            sleep(1.0)
+            newest = self.lake.newest("features", self.symbol)
+        log.warning("lake behind the online store", symbol=self.symbol, second=time_text(close), waited_s=PATIENCE_S)
+        return newest
+
+    def catch_up(self, close: int, sleep: Sleep) -> None:
+        """Take what raw holds, again while the row of `close` is not there yet: zones are written one by one."""
+        self.expected.take(self.tail.fresh())
+        for _ in range(ATTEMPTS):
+            if not close or close in self.expected.closes:
+                return
+            sleep(1.0)
+            self.expected.take(self.tail.fresh())
+
+    def certify(self, start: int, end: int, samples: Samples) -> tuple[Report, dict[int, FeatureRow]]:
+        """The closes in (start, end], ns, in lake and predictions, and the sampled online rows. Also the rows expected.
+
+        Raises `StoreUnavailable`.
+        """
+        report, expected = Report(self.symbol), self.expected
+        window = sorted(close for close in expected.closes if start < close <= end)
+        rows = dict(zip(window, expected.rows(window), strict=True))
+        found = lake_rows(self.lake, self.symbol, start + 1, end)
+        check_known(report, expected, window)
+        check_lake(report, found, rows)
+        check_online(report, expected, samples)
+        held = {model.version for model in models(self.settings)}
+        check_predictions(report, expected, self._logged(start, end), held)
+        revised = [row for row in found if row.provenance == "reconcile"]
+        check_revised(report, self.lake, (start, end), rows, revised)
+        self._show_raw(report)
+        report.start, report.end = (time_text(window[0]), time_text(window[-1])) if window else ("", "")
+        return report, rows
+
+    def _logged(self, start: int, end: int) -> list[Prediction]:
+        records = self.lake.read("predictions", self.symbol, start + 1, end).to_pylist()
+        return [made for record in records if isinstance(made := unflatten("predictions", record), Prediction)]
+
+    def _show_raw(self, report: Report) -> None:
+        """The raw events behind the worst mismatches."""
+        for tally in report.worst()[:SHOWN]:
+            if tally.worst is not None and tally.close_ns:
+                tally.raw = events(self.lake, self.symbol, *read_span(tally.worst.feature, tally.close_ns))
+
+
+def sample(store: FeatureStore, symbol: str, watch_s: float, sleep: Sleep) -> dict[int, OnlineRow | None]:
     """Online rows by close: one now, then one a second. Null under 0 when the online store has no row."""
     found: dict[int, OnlineRow | None] = {}
     for n in range(int(watch_s) + 1):
@@ -156,31 +155,40 @@ def lake_rows(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> list[Featu
     return [row for row in found if isinstance(row, FeatureRow)]
 
 
+def check_known(report: Report, expected: Recomputation, window: Iterable[int]) -> None:
+    """No row is made of a bar that became known after it did."""
+    for close in window:
+        if close in expected.known_later:
+            bar, known = expected.closes[close], expected.known_later[close]
+            report.differs("raw", "created", close, f"at least {known}, of its newest bar", str(bar.created))
+
+
 def check_lake(report: Report, found: Iterable[FeatureRow], rows: Mapping[int, FeatureRow]) -> None:
-    """Each expected row is among those found in the lake once, and there is no other."""
+    """Each expected row is among those found in the lake once, and there is no other; revisions are judged apart."""
     held: dict[int, FeatureRow] = {}
     for row in found:
-        # What was filled in later the raw records do not tell either.
-        if row.provenance == "reconcile" or (row.provenance == "backfill" and row.ts_event not in rows):
-            report.revisions += 1
+        if row.provenance == "reconcile":
+            continue
+        if row.provenance == "backfill" and row.ts_event not in rows:
+            report.revised.filled_in += 1
         elif row.ts_event in held:
-            report.differs("lake", "row", row.ts_event, "one row", "two of different created")
+            report.differs("lake", ROW, row.ts_event, "one row", "two of different created")
         else:
             held[row.ts_event] = row
     for close in sorted(rows.keys() | held.keys()):
         if close not in held or close not in rows:
-            report.differs("lake", "row", close, _presence(close in rows), _presence(close in held))
+            report.differs("lake", ROW, close, _presence(close in rows), _presence(close in held))
         else:
             report.compare("lake", close, _cells(rows[close]), _cells(held[close]))
 
 
-def check_online(report: Report, expected: Expected, samples: Mapping[int, OnlineRow | None]) -> None:
+def check_online(report: Report, expected: Recomputation, samples: Samples) -> None:
     """Each sampled online row, its state and its sequence."""
     for close, online in samples.items():
         if online is None:
-            report.differs("online", "row", close, "a row", "none")
+            report.differs("online", ROW, close, "a row", "none")
         elif close not in expected.closes:
-            report.differs("online", "row", close, "no row", "a row")
+            report.differs("online", ROW, close, "no row", "a row")
         else:
             report.compare("online", close, _cells(expected.rows([close])[0]), _cells(online.row))
             found = {} if online.sequence is None else _sequence_cells(online.sequence)
@@ -199,7 +207,7 @@ def check_feast_online(report: Report, store: FeatureStore, symbol: str) -> None
             found = {name: values[0] for name, values in theirs.items()}
             report.compare("feast online", ours.row.ts_event, _cells(ours.row), found)
             return
-    report.differs("feast online", "row", 0, "a row that stands still", "none")
+    report.differs("feast online", ROW, 0, "a row that stands still", "none")
 
 
 def check_history(report: Report, store: FeatureStore, symbol: str, rows: Mapping[int, FeatureRow]) -> None:
@@ -218,40 +226,6 @@ def check_history(report: Report, store: FeatureStore, symbol: str, rows: Mappin
         report.compare("feast history", known.ts_event, _cells(known), cells)
 
 
-def _recompute(
-    recompute: Recompute, lake: Lake, symbol: str, minutes: int, close: int, sleep: Callable[[float], None],
-) -> Expected:
-    """Rows from raw, read again while the newest sample's records are not there yet: zones are written one by one."""
-    expected = recompute(symbol, _raw(lake, symbol, minutes))
-    for _ in range(ATTEMPTS):
-        if not close or close in expected.closes:
-            break
-        sleep(1.0)
-        expected = recompute(symbol, _raw(lake, symbol, minutes))
-    return expected
-
-
-def _raw(lake: Lake, symbol: str, minutes: int) -> list[dict[str, Any]]:
-    """The trades topic's records, by the broker's time: event time may be a recording's."""
-    newest = next(lake.hours("raw", base(symbol)), 0)
-    start = newest - LOOK_BACK_NS - minutes * MINUTE_NS
-    records: list[dict[str, Any]] = lake.read_raw(
-        base(symbol), trades_topic(symbol), max(start, 0), newest + HOUR_NS - 1,
-    ).to_pylist()
-    return records
-
-
-def _wait_for_lake(lake: Lake, symbol: str, close: int, sleep: Callable[[float], None]) -> int | None:
-    """Newest close in the lake, once it has reached what the online store has shown."""
-    for _ in range(int(PATIENCE_S)):
-        newest = lake.newest("features", symbol)
-        if (newest or 0) >= close:
-            return newest
-        sleep(1.0)
-    log.warning("lake behind the online store", symbol=symbol, second=_time(close), waited_s=PATIENCE_S)
-    return lake.newest("features", symbol)
-
-
 def _cells(row: FeatureRow) -> dict[str, Any]:
     """A row as cells, as the columns of lake and Redis hold them."""
     state = {name: getattr(row, name) for name in STATE}
@@ -263,16 +237,5 @@ def _sequence_cells(sequence: np.ndarray) -> dict[str, float | None]:
     return {f"sequence[{i}]": None if value != value else value for i, value in enumerate(flat)}  # noqa: PLR0124
 
 
-def _bits(value: Any) -> str:
-    """A cell as text that differs when a bit does; NaN, which pandas makes of null, is null."""
-    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124
-        return "null"
-    return value.hex() if isinstance(value, float) else repr(value)
-
-
 def _presence(present: bool) -> str:
     return "a row" if present else "no row"
-
-
-def _time(at_ns: int) -> str:
-    return datetime.fromtimestamp(at_ns // SECOND_NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
