@@ -573,7 +573,7 @@ def parity(
     html: Annotated[Path | None, typer.Option("--html", help="Also write the certificate as one HTML file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare online, lake, Feast and logged inputs with a recomputation from raw, bit for bit; exit 1 when one differs."""
+    """Compare online, lake, Feast and logged inputs with a recomputation from raw; exit 1 when a bit differs."""
     import time
 
     from feature_repo.settings import load_settings

@@ -5,8 +5,8 @@
     >>> sequence_hash(np.zeros((2, 3))) == sequence_hash(np.full((2, 3), 5e-324))     # one bit in each
     False
 
-SHA-256, the first 128 bits in hex. A value is its eight IEEE 754 bytes, unknown one NaN, so that equal hashes mean equal
-bits, whoever made them: stream, store, lake or a recomputation.
+SHA-256, the first 128 bits in hex. A value is its eight IEEE 754 bytes, what is unknown one NaN, so that equal hashes
+mean equal bits, whoever made them: stream, store, lake or a recomputation.
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ def _raw(feature: Found) -> str:
     rows = (_second(second) for second in reversed(raw["newest"]))
     columns = ("second", "seal, partition:offset", "trades", "late", "offsets", "trade ids")
     return (
-        f"<h3>Raw events behind <code>{escape(feature['name'])}</code></h3><p>{_count(raw['seconds'])} seconds after {raw['after']} "
+        f"<h3>Raw events behind <code>{escape(feature['name'])}</code></h3>"
+        f"<p>{_count(raw['seconds'])} seconds after {raw['after']} "
         f"to {raw['to']}: {_count(raw['trades'])} trades{late}, {_count(raw['history_bars'])} bars of history, offsets "
         f"{raw['first_offset']} to {raw['last_offset']} of <code>{escape(raw['topic'])}</code>. The newest seconds:</p>"
         + _grid(columns, rows)

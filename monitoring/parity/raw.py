@@ -17,7 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo import topics
-from feature_repo.contracts import HOUR_NS, MINUTE_NS, SECOND_NS, Bar, InvalidMessage, SecondClosed, Trade, UnknownSchema
+from feature_repo.contracts import (
+    HOUR_NS,
+    MINUTE_NS,
+    SECOND_NS,
+    Bar,
+    InvalidMessage,
+    SecondClosed,
+    Trade,
+    UnknownSchema,
+)
 from feature_repo.features import FEATURES, FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.lake_reader import Lake
 from monitoring.parity.report import time_text
@@ -69,7 +78,7 @@ def reach_s(feature: str) -> int:
     """Seconds before a row's close that a feature reads, by its own declaration; whole clock minutes begin earlier.
 
     >>> reach_s("spread_1s"), reach_s("return_1m"), reach_s("price")
-    (1, 180, 1)
+    (1, 120, 1)
     """
     declared = _FEATURES.get(feature)
     needs = declared.needs if declared else ()
@@ -77,7 +86,7 @@ def reach_s(feature: str) -> int:
 
 
 def read_span(feature: str, close_ns: int) -> tuple[int, int]:
-    """Start and end, ns, of the time whose events a cell is made of. A cell of the sequence is one of its own minute."""
+    """Start and end, ns, of the time whose events a cell is made of; one of the sequence belongs to its own minute."""
     if not feature.startswith("sequence["):
         return close_ns - reach_s(feature) * SECOND_NS, close_ns
     line, column = divmod(int(feature[len("sequence[") : -1]), len(FORECAST_BAR))
@@ -113,21 +122,24 @@ def events(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> dict[str, Any
 class _Second:
     """What raw holds of one second."""
 
-    trades: list[int] = field(default_factory=list)
+    trades: dict[int, bool] = field(default_factory=dict)
+    """Trade id → whether it came late; one that was sent twice is here once, its offsets both."""
     offsets: list[int] = field(default_factory=list)
-    late: int = 0
     seal: dict[str, int] | None = None
 
     def add(self, read: Tick | SecondClosed, partition: int, offset: int) -> None:
         self.offsets.append(offset)
         if isinstance(read, Tick):
-            self.trades.append(read.trade_id)
-            self.late += read.late
+            self.trades.setdefault(read.trade_id, read.late)
         elif self.seal is None:  # the first seal wins
             self.seal = {"partition": partition, "offset": offset, "trades": read.n_trades, "ts_init": read.ts_init}
 
+    @property
+    def late(self) -> int:
+        return sum(self.trades.values())
+
     def as_dict(self, close_ns: int) -> dict[str, Any]:
-        ids = sorted(set(self.trades))
+        ids = sorted(self.trades)
         return {
             "second": time_text(close_ns), "seal": self.seal, "trades": len(ids), "late": self.late,
             "trade_ids": ids[:MOST_IDS], "trade_ids_left_out": len(ids[MOST_IDS:]),

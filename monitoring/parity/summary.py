@@ -13,8 +13,8 @@ def text(found: Mapping[str, Any]) -> str:
     places = ", ".join(f"{place} {rows}" for place, rows in found["places"].items())
     lines = [
         f"{found['symbol']}  {span}  {'certified' if found['passed'] else 'NOT CERTIFIED'}",
-        f"  as known    {found['cells']} cells of {found['rows']} rows compared, {_share(found['known_share'])} known, "
-        f"{found['mismatches']} mismatches",
+        (f"  as known    {found['cells']} cells of {found['rows']} rows compared, "
+         f"{_share(found['known_share'])} known, {found['mismatches']} mismatches"),
         f"  places      {places or 'none'}",
         f"  as revised  {revised['rows']} rows, {revised['cells']} cells changed, {revised['mismatches']} mismatches"
         + (f"; {revised['filled_in']} rows filled in later, not judged" if revised["filled_in"] else ""),
