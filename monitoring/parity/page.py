@@ -31,6 +31,8 @@ th, td { padding: .35rem .75rem; border-bottom: 1px solid var(--line); text-alig
 tr:last-child td { border-bottom: 0; } th { color: var(--soft); font-weight: 500; white-space: nowrap; }
 .n { text-align: right; } code { font: .85em/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
 """
+_ALIGNED = dict.fromkeys(("rows", "compared", "with a value", "matched", "predictions", "trades", "late"), ' class="n"')
+"""Columns of numbers."""
 Found = Mapping[str, Any]
 
 
@@ -59,7 +61,7 @@ def _symbol(found: Found) -> str:
         f"<h2>{escape(found['symbol'])}</h2><p>Closes {escape(span)}.</p>{figures}",
         _table("Where", ("place", "rows"), ((_text(place), _number(n)) for place, n in found["places"].items())),
         _table("By feature, as known", ("feature", "view", "compared", "with a value", "matched", "worst difference"),
-               (_feature(feature) for feature in found["features"])),
+               (_feature(feature) for feature in sorted(found["features"], key=lambda one: -one["mismatches"]))),
         *(_raw(feature) for feature in found["features"] if feature["worst"] and feature["worst"]["raw"]),
         _examples("First mismatches", found["examples"]), _revised(revised),
         _table("Predictions that name no inputs", ("reason", "predictions"),
@@ -139,7 +141,7 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) ->
 
 
 def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in columns)
+    head = "".join(f'<th scope="col"{_ALIGNED.get(name, "")}>{name}</th>' for name in columns)
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     return (f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>")
