@@ -99,12 +99,13 @@ class Certifier:
 
     def catch_up(self, close: int, sleep: Sleep) -> None:
         """Take what raw holds, again while the row of `close` is not there yet: zones are written one by one."""
-        self.expected.take(self.tail.fresh())
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS + 1):
+            if attempt:
+                sleep(1.0)
+            for records in self.tail.fresh():
+                self.expected.take(records)
             if not close or close in self.expected.closes:
                 return
-            sleep(1.0)
-            self.expected.take(self.tail.fresh())
 
     def certify(self, start: int, end: int, samples: Samples) -> tuple[Report, dict[int, FeatureRow]]:
         """The closes in (start, end], ns, in lake and predictions, and the sampled online rows. Also the rows expected.

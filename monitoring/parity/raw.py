@@ -1,7 +1,8 @@
 """Raw: the records of a symbol's trades topic in the lake, each taken once, and those behind one value.
 
     tail = RawTail.behind(lake, "BTCUSDT", LOOK_BACK_NS)
-    running.take(tail.fresh())                      # then what has come since, whenever it is called again
+    for records in tail.fresh():                    # then what has come since, whenever it is called again
+        running.take(records)
     events(lake, "BTCUSDT", start_ns, end_ns)       # trade ids, seals and offsets of some seconds
 """
 
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from feature_repo import topics
 from feature_repo.contracts import (
@@ -59,18 +59,24 @@ class RawTail:
         newest = next(lake.hours("raw", topics.base(symbol)), 0)
         return cls(lake, symbol, max(newest - look_back_ns, 0) // HOUR_NS * HOUR_NS)
 
-    def fresh(self) -> Iterator[Mapping[str, Any]]:
-        """The records that have come since, `schema` and `value`; an hour at a time in memory."""
+    def fresh(self) -> Iterator[list[Mapping[str, Any]]]:
+        """The records that have come since, `schema` and `value`, an hour at a time.
+
+        An hour counts as given when the next is asked for. Raises `StoreUnavailable`, and nothing is lost by it.
+        """
         # Listed once: when an hour is there, all that goes into the hours before it was written before.
         hours = sorted(hour for hour in self.lake.hours("raw", topics.base(self.symbol)) if hour >= self.hour_ns)
         for hour in hours:
             found = _hour(self.lake, self.symbol, hour)
-            after = [self.taken.get(partition, -1) for partition in found["partition"].to_pylist()]
-            news = found.filter(pc.greater(found["offset"], pa.array(after, pa.int64())))
-            columns = (news[name].to_pylist() for name in ("partition", "offset", "schema", "value"))
-            for partition, offset, schema, value in zip(*columns, strict=True):
-                self.taken[partition] = offset
-                yield {"schema": schema, "value": value}
+            partitions, offsets = found["partition"].to_numpy(), found["offset"].to_numpy()
+            news = np.ones(len(offsets), dtype=bool)
+            for partition, last in self.taken.items():
+                news &= (partitions != partition) | (offsets > last)
+            columns = (found[name].filter(pa.array(news)).to_pylist() for name in ("schema", "value"))
+            yield [{"schema": schema, "value": value} for schema, value in zip(*columns, strict=True)]
+            for partition in np.unique(partitions).tolist():
+                last = int(offsets[partitions == partition].max())
+                self.taken[partition] = max(last, self.taken.get(partition, last))
             self.hour_ns = hour
 
 
