@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import structlog
 
 from feature_repo.contracts import SECOND_NS, InvalidMessage, StoreUnavailable
@@ -69,6 +70,7 @@ class SkewJob:
                 self._publish(report)
         if self.newest:
             self._write()
+        pa.default_memory_pool().release_unused()
 
     def certify(self, symbol: str, sleep: Sleep) -> Report | None:
         """The closes since the last certificate, and the online row of now; null while there is none to judge."""

@@ -38,6 +38,8 @@ NEWEST_SECONDS = 10
 """Seconds behind a value whose events are named one by one; of those before them the sums are told."""
 MOST_IDS = 40
 """Trade ids of a second that are written out."""
+AT_ONCE = 10_000
+"""Records that are Python objects at one time."""
 _UNIT_S = {"second": 1, "sixty": 60, "minute": 60}
 _FEATURES = {feature.name: feature for feature in FEATURES}
 
@@ -60,24 +62,30 @@ class RawTail:
         return cls(lake, symbol, max(newest - look_back_ns, 0) // HOUR_NS * HOUR_NS)
 
     def fresh(self) -> Iterator[list[Mapping[str, Any]]]:
-        """The records that have come since, `schema` and `value`, an hour at a time.
+        """The records that have come since, `schema` and `value`, some thousand at a time.
 
-        An hour counts as given when the next is asked for. Raises `StoreUnavailable`, and nothing is lost by it.
+        They count as given when the next are asked for. Raises `StoreUnavailable`, and nothing is lost by it.
         """
         # Listed once: when an hour is there, all that goes into the hours before it was written before.
         hours = sorted(hour for hour in self.lake.hours("raw", topics.base(self.symbol)) if hour >= self.hour_ns)
         for hour in hours:
             found = _hour(self.lake, self.symbol, hour)
-            partitions, offsets = found["partition"].to_numpy(), found["offset"].to_numpy()
-            news = np.ones(len(offsets), dtype=bool)
-            for partition, last in self.taken.items():
-                news &= (partitions != partition) | (offsets > last)
-            columns = (found[name].filter(pa.array(news)).to_pylist() for name in ("schema", "value"))
-            yield [{"schema": schema, "value": value} for schema, value in zip(*columns, strict=True)]
-            for partition in np.unique(partitions).tolist():
-                last = int(offsets[partitions == partition].max())
-                self.taken[partition] = max(last, self.taken.get(partition, last))
+            news = pa.array(self._are_new(found["partition"].to_numpy(), found["offset"].to_numpy()))
+            yield from self._given(found.select(["partition", "offset", "schema", "value"]).filter(news))
             self.hour_ns = hour
+
+    def _are_new(self, partitions: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        new = np.ones(len(offsets), dtype=bool)
+        for partition, last in self.taken.items():
+            new &= (partitions != partition) | (offsets > last)
+        return new
+
+    def _given(self, records: pa.Table) -> Iterator[list[Mapping[str, Any]]]:
+        """In parts: an hour of trades as Python objects is a hundred megabytes that are not given back."""
+        for start in range(0, len(records), AT_ONCE):
+            part = records.slice(start, AT_ONCE)
+            yield part.select(["schema", "value"]).to_pylist()
+            self.taken |= dict(zip(part["partition"].to_pylist(), part["offset"].to_pylist(), strict=True))
 
 
 def reach_s(feature: str) -> int:
