@@ -570,21 +570,25 @@ def parity(
     minutes: Annotated[int, typer.Option(min=1, max=1440, help="How much of the newest history.")] = 10,
     symbol: Annotated[str | None, typer.Option(help="Default: all that are followed.")] = None,
     watch: Annotated[float, typer.Option(min=0, help="Sample the online row each second, for so many seconds.")] = 0,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write the certificate as one HTML file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare online rows, lake rows and Feast's history with a recomputation from raw, bit for bit, by symbol."""
+    """Compare online, lake, Feast and logged inputs with a recomputation from raw; exit 1 when a bit differs."""
+    import time
+
     from feature_repo.settings import load_settings
     from monitoring.parity import check
-    from streaming.recompute import recompute
+    from monitoring.parity.page import page
+    from monitoring.parity.summary import text
 
     settings = load_settings()
-    reports = {
-        name: check(settings, name, minutes=minutes, recompute=recompute, watch_s=watch)
-        for name in followed(settings, symbol)
-    }
-    found = {name: report.as_dict() for name, report in reports.items()}
-    show(found, as_json, "\n\n".join("\n".join(f"{k}: {v}" for k, v in each.items()) for each in found.values()))
-    raise typer.Exit(0 if all(report.passed for report in reports.values()) else 1)
+    names = followed(settings, symbol)
+    found = {name: check(settings, name, minutes=minutes, watch_s=watch).as_dict() for name in names}
+    if html:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(page(list(found.values()), time.time_ns()))
+    show(found, as_json, "\n\n".join(map(text, found.values())))
+    raise typer.Exit(0 if all(each["passed"] for each in found.values()) else 1)
 
 
 @app.command()

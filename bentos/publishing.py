@@ -16,6 +16,7 @@ from bentos.fallback import FRESH_S, SAFE_MODE, Evidence, decide
 from bentos.predictor import Outputs, forecast, is_nowcast, safe_mode
 from bentos.sequence import Floats, masked_share, sequence_at
 from feature_repo.contracts import NANOS, SECOND_NS, FeatureRow, Prediction
+from feature_repo.proof import row_hash, sequence_hash
 from feature_repo.store import OnlineRow
 
 RECORD_S = 60.0
@@ -45,6 +46,8 @@ def answer(
 ) -> Prediction:
     """The prediction to publish for `row`, from the sequence that the online store holds for it or for a neighbour.
 
+    It carries the hashes of both, by which anyone can show later what it was made from.
+
     A whole minute that comes late (after a pause of this process) is still the forecast its features give, made
     from nothing later, so it is recorded; but nobody could have traded on it, and it says so.
     """
@@ -57,10 +60,16 @@ def answer(
     decision = decide(Evidence(FRESH_S if is_late_record else age_s, masked, chosen.fault, store_fault))
     if decision.tier == SAFE_MODE or sequence is None or online is None or chosen.artefact is None:
         facts = chosen.artefact.facts if chosen.artefact else None
-        return safe_mode(row.symbol, row, facts, decision, now_ns)
+        return proven(safe_mode(row.symbol, row, facts, decision, now_ns), row, sequence)
     outputs = infer(sequence, risk_threshold(online, now_ns))
-    made = forecast(row, outputs, chosen.artefact.facts, decision, now_ns)
+    made = proven(forecast(row, outputs, chosen.artefact.facts, decision, now_ns), row, sequence)
     return late(made, age_s) if is_late_record else made
+
+
+def proven(made: Prediction, row: FeatureRow, sequence: Floats | None) -> Prediction:
+    """The same prediction with the hashes of what it was made from."""
+    of_sequence = None if sequence is None else sequence_hash(sequence)
+    return made.model_copy(update={"row_hash": row_hash(row), "sequence_hash": of_sequence})
 
 
 def late(made: Prediction, age_s: float) -> Prediction:

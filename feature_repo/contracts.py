@@ -255,6 +255,8 @@ class Prediction(MarketMessage):
     `ts_event` is the as-of second, `created` the feature row's. Volatilities are realised volatility
     per square-root minute over the next h minutes (`definitions`: RV_h), not annualised. At tier 5
     everything forecast is null and `reasons` says why. `nowcast` is true between whole minutes.
+    `row_hash` and `sequence_hash` (`feature_repo.proof`) name the bits of the row and of the model's input that the
+    published answer was made from; null where there was none.
     """
 
     created: Nanos
@@ -281,6 +283,8 @@ class Prediction(MarketMessage):
     nowcast: bool
     tier: Annotated[int, Field(ge=1, le=5)]
     reasons: list[str]
+    row_hash: Label | None = None
+    sequence_hash: Label | None = None
 
 
 class Alert(MarketMessage):

@@ -77,6 +77,8 @@ class Settings:
     """S3 endpoint URL when it is not AWS's own."""
     lake_retention: tuple[str, ...] = ("raw=30",)
     """`zone=days`: how long the stream keeps a zone's hours; a zone that is not named is kept for ever."""
+    certify_every_s: int = 300
+    """Seconds between two skew certificates of the running stack; 0 makes none."""
     model_dir: Path = ROOT / "models" / "bootstrap"
     """Folder of the artefact served at start: model.onnx, meta.json, SHA256SUMS."""
     venue_ws: tuple[str, ...] = ("wss://stream.binance.com:9443", "wss://data-stream.binance.vision")

@@ -1,7 +1,8 @@
 """Topics: the only door to Kafka outside Spark, and the codec of what travels through it.
 
 The body is raw Avro, the header `schema` is `<name>:<fingerprint>` (the 64-bit Rabin fingerprint of the
-schema's canonical form, in hex). A reader knows every committed schema by that header.
+schema's canonical form, in hex). A reader knows every committed schema by that header, those before the last change too
+(`schemas/avro/earlier`): what was written before an upgrade is read with the defaults of what it lacks.
 
     >>> from feature_repo.contracts import Trade
     >>> trade = Trade(symbol="BTCUSDT", ts_event=1, ts_init=2, source="recording", session="s",
@@ -13,14 +14,15 @@ schema's canonical form, in hex). A reader knows every committed schema by that 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from feature_repo.avro_writer import Write, writer
 from feature_repo.contracts import WIRE_MESSAGES, DeadLetter, InvalidMessage, Message, UnknownSchema
-from feature_repo.derive import avro_schema
+from feature_repo.derive import SCHEMAS, avro_schema
 
 SCHEMA_HEADER = "schema"
 HOUR_MS = 3_600_000
@@ -151,10 +153,24 @@ def parsed_schema(kind: type[Message]) -> Any:
     return avro.parse_schema(avro_schema(kind))
 
 
+class Written(NamedTuple):
+    """What a header says of a body: its message, and the parsed schema that it was written with."""
+
+    kind: type[Message]
+    schema: Any
+
+
 @cache
-def known_schemas() -> Mapping[str, type[Message]]:
-    """Header value → message class, for every wire message."""
-    return {header(kind): kind for kind in WIRE_MESSAGES}
+def known_schemas() -> Mapping[str, Written]:
+    """Header value → what was written, for every wire message of today and of before."""
+    import fastavro.schema as avro
+
+    earlier = {}
+    for path in sorted((SCHEMAS / "avro" / "earlier").glob("*.avsc")):
+        name, _, mark = path.stem.partition("-")
+        kind = next(kind for kind in WIRE_MESSAGES if kind.__name__ == name)
+        earlier[f"{name}:{mark}"] = Written(kind, avro.parse_schema(json.loads(path.read_text())))
+    return {**earlier, **{header(kind): Written(kind, parsed_schema(kind)) for kind in WIRE_MESSAGES}}
 
 
 def encode(message: Message) -> bytes:
@@ -171,12 +187,12 @@ def decode(body: bytes, schema: str | bytes | None) -> Message:
     """The message in a body. Raises `UnknownSchema` for a header nobody knows, `InvalidMessage` for a bad body."""
     import fastavro
 
-    kind = known_schemas().get(schema.decode("ascii", "replace") if isinstance(schema, bytes) else schema or "")
-    if kind is None:
+    written = known_schemas().get(schema.decode("ascii", "replace") if isinstance(schema, bytes) else schema or "")
+    if written is None:
         raise UnknownSchema(f"expected a schema header of {', '.join(sorted(known_schemas()))}; found {schema!r}")
-    source = io.BytesIO(body)
+    kind, source = written.kind, io.BytesIO(body)
     try:
-        record = fastavro.schemaless_reader(source, parsed_schema(kind), parsed_schema(kind))
+        record = fastavro.schemaless_reader(source, written.schema, parsed_schema(kind))
         if source.tell() != len(body):
             raise InvalidMessage(f"{kind.__name__}: {len(body) - source.tell()} bytes left over after the record")
         return kind.model_validate(record)

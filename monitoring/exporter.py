@@ -3,7 +3,8 @@
     python -m monitoring.exporter
 
 It follows the topics of rows, predictions and dead letters, reads the online store as a client would, and
-exports feature age, tier, drift against the served model's training reference, and message counts.
+exports feature age, tier, drift against the served model's training reference, and message counts; beside it the skew
+certificate is renewed (`monitoring.parity.job`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,16 +198,18 @@ def measure(settings: Settings, exporter: Exporter, stop: threading.Event) -> No
             next_drift = time.monotonic() + DRIFT_EVERY_S
 
 
-def together(measuring: Callable[[], None], following: Callable[[], None], stop: threading.Event) -> None:
-    """Run both until `stop`. When one ends by a mistake the other ends too, and the mistake is raised."""
-    with ThreadPoolExecutor(1, "measure") as pool:
-        beside = pool.submit(measuring)
-        beside.add_done_callback(lambda _: stop.set())
+def together(beside: Sequence[Callable[[], None]], following: Callable[[], None], stop: threading.Event) -> None:
+    """Run all of them until `stop`. When one ends by a mistake the others end too, and the mistake is raised."""
+    with ThreadPoolExecutor(len(beside), "beside") as pool:
+        running = [pool.submit(one) for one in beside]
+        for one in running:
+            one.add_done_callback(lambda _: stop.set())
         try:
             following()
         finally:
             stop.set()
-        beside.result()
+        for one in running:
+            one.result()
 
 
 def main() -> None:
@@ -220,7 +223,12 @@ def main() -> None:
     watch = SymbolWatch(settings.kafka, settings.symbols, exporter.follow).start()
     server = serve(LOOPBACK, settings.ports.monitoring, lambda: {"exporter": "ending"} if stop.is_set() else {})
     try:
-        together(lambda: measure(settings, exporter, stop), lambda: follow(settings, exporter, stop), stop)
+        beside = [lambda: measure(settings, exporter, stop)]
+        if settings.certify_every_s:
+            from monitoring.parity.job import SkewJob  # its reading of the lake takes 56 MB
+
+            beside.append(lambda: SkewJob(settings, lambda: tuple(exporter.watches), time.time_ns).run(stop))
+        together(beside, lambda: follow(settings, exporter, stop), stop)
     finally:
         watch.stop()
         server.shutdown()

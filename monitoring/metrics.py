@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import Counter, Gauge
+
+from feature_repo.contracts import NANOS
 
 MESSAGES = Counter("candlewick_topic_messages", "Messages seen on a topic, from a day before the start.", ["topic"])
 UNDECODABLE = Counter("candlewick_undecodable_messages", "Messages whose schema or body could not be read.", ["topic"])
@@ -24,6 +28,20 @@ KS = Gauge(
     "candlewick_feature_ks", "Kolmogorov-Smirnov distance of a day's whole minutes against training.",
     ["symbol", "feature"],
 )
+SKEW = Gauge(
+    "candlewick_skew_mismatch_ratio",
+    "Cells of the newest certificate that differ from what raw gives, over those compared: 0, or something is wrong.",
+    ["symbol", "feature_view"],
+)
+SKEW_COMPARED = Gauge(
+    "candlewick_skew_compared_cells", "Cells that the newest certificate compared.", ["symbol", "feature_view"],
+)
+SKEW_CERTIFIED_AT = Gauge(
+    "candlewick_skew_certificate_timestamp_seconds", "When the newest certificate was made, Unix time.", ["symbol"],
+)
+SKEW_FAILURES = Counter(
+    "candlewick_skew_certificate_failures", "Certificates not made because a store was out of reach.", ["symbol"],
+)
 STORE_UP = Gauge("candlewick_online_store_up", "1 when the online store answered the last read.")
 REFERENCE_LOADED = Gauge("candlewick_drift_reference_loaded", "1 when the served model brings training histograms.")
 SOURCE = Gauge("candlewick_source_info", "Where the newest row came from; always 1.", ["source", "session"])
@@ -32,6 +50,22 @@ SOURCE = Gauge("candlewick_source_info", "Where the newest row came from; always
 def forget(symbol: str) -> None:
     """Remove what says something of a symbol that is followed no longer: it would look like one that went stale."""
     for gauge in (FEATURE_AGE, TIER, PREDICTED_AT, PSI, KS):
+        gauge.remove_by_labels({"symbol": symbol})
+
+
+def set_skew(symbol: str, views: Mapping[str, tuple[int, int]], now_ns: int) -> None:
+    """The newest certificate of a symbol: feature view → cells compared, cells that differ."""
+    for gauge in (SKEW, SKEW_COMPARED):
+        gauge.remove_by_labels({"symbol": symbol})  # a view that this one did not look at says nothing any more
+    for view, (compared, mismatches) in views.items():
+        SKEW.labels(symbol, view).set(mismatches / max(compared, 1))
+        SKEW_COMPARED.labels(symbol, view).set(compared)
+    SKEW_CERTIFIED_AT.labels(symbol).set(now_ns / NANOS)
+
+
+def forget_skew(symbol: str) -> None:
+    """Remove the certificate of a symbol that is followed no longer."""
+    for gauge in (SKEW, SKEW_COMPARED, SKEW_CERTIFIED_AT):
         gauge.remove_by_labels({"symbol": symbol})
 
 

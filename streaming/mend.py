@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from feature_repo.contracts import HOUR_NS, MINUTE_NS, SECOND_NS, Bar
 from feature_repo.history import MINUTES_KEPT, SECONDS_KEPT, BarHistory
 from feature_repo.lake_layout import unflatten
@@ -22,6 +25,7 @@ from streaming.past import Past
 from streaming.revisions import (
     Difference,
     RevisedRow,
+    difference,
     differences,
     earliest,
     missing,
@@ -36,6 +40,8 @@ from streaming.stretch import Stretch
 
 REACH_NS = 25 * HOUR_NS
 """The longest window: so far before a close its row reads, and so far behind a bar rows may change."""
+ReadBars = Callable[[Lake, str, int, int], dict[tuple[int, int], Bar]]
+"""Symbol and a span (start, end] → the bars in it, of each interval and close one."""
 SETTLED_NS = 2 * MINUTE_NS
 """Seconds younger than this may still be on their way through the stream."""
 
@@ -93,13 +99,34 @@ def reconcile(
     known = Past(past.witness, tuple(bar for bar in past.bars if bar.close_time <= last), past.tells)
     found = differences(held, known)
     begun_ns = clock()
-    rows = _rows(lake, symbol, [revision(one, begun_ns) for one in found], begun_ns)
+    rows = _rows(lake, symbol, [revision(one, begun_ns) for one in found], begun_ns, held_bars)
     now_ns = clock()  # rows of hours take their time
     rows = [one.known_from(now_ns) for one in rows]
     if writer is not None:
         writer.add_revision("features", [one.row for one in rows], "reconcile")
         writer.add_revision("clean", [revision(one, now_ns) for one in found], "reconcile")
     return Reconciled(symbol, now_ns, len(known.bars), tuple(found), tuple(rows))
+
+
+def again(lake: Lake, symbol: str, created_ns: int, start_ns: int, end_ns: int) -> Reconciled:
+    """What the reconciling that became known at `created_ns` must have written for closes in (start, end].
+
+    Made from the clean zone alone: the bars known before it and its own, an hour at a time. Rows that were written
+    before their process was killed belong to the bars of its repeat, the next that became known.
+    """
+    held = lake.read("clean", symbol, max(start_ns - REACH_NS, 0) + 1, end_ns)
+    revisions = _bars(held.filter(pc.equal(held["provenance"], "reconcile")))
+    batch = min((bar.created for bar in revisions if bar.created >= created_ns), default=created_ns)
+    revised = [bar for bar in revisions if bar.created == batch]
+
+    def known_before(lake: Lake, symbol: str, start: int, end: int) -> dict[tuple[int, int], Bar]:
+        return newest(bar for bar in _versions(lake, symbol, start, end) if bar.created < batch)
+
+    of_them = pc.is_in(held["close_time"], pa.array([bar.close_time for bar in revised], pa.int64()))
+    before = newest(bar for bar in _bars(held.filter(of_them)) if bar.created < batch)
+    told = tuple(difference(before.get((bar.interval_s, bar.close_time)), bar, "a reconcile") for bar in revised)
+    rows = _rows(lake, symbol, revised, created_ns, known_before, end_ns) if revised else []
+    return Reconciled(symbol, batch, len(revised), told, tuple(rows))
 
 
 def held_bars(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> dict[tuple[int, int], Bar]:
@@ -113,16 +140,22 @@ def first_bars(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> dict[tupl
 
 
 def _versions(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> list[Bar]:
-    records = lake.read("clean", symbol, max(start_ns, 0) + 1, end_ns).to_pylist()
-    return [bar for record in records if isinstance(bar := unflatten("clean", record), Bar)]
+    return _bars(lake.read("clean", symbol, max(start_ns, 0) + 1, end_ns))
 
 
-def _rows(lake: Lake, symbol: str, revised: Sequence[Bar], now_ns: int) -> list[RevisedRow]:
-    """Rows that are held, or now can be, and that revised bars change; an hour at a time."""
+def _bars(records: pa.Table) -> list[Bar]:
+    return [bar for record in records.to_pylist() if isinstance(bar := unflatten("clean", record), Bar)]
+
+
+def _rows(
+    lake: Lake, symbol: str, revised: Sequence[Bar], now_ns: int, bars_before: ReadBars, until_ns: int | None = None,
+) -> list[RevisedRow]:
+    """Rows that are held, or now can be, and that revised bars change; an hour at a time, up to `until_ns`."""
     causes = sorted({bar.close_time for bar in revised})
     before, after = _history(symbol), _history(symbol)
     found: list[RevisedRow] = []
-    for start, end, held in _hours(held_bars, lake, symbol, causes, REACH_NS):
+    reach_ns = REACH_NS if until_ns is None or not causes else max(0, until_ns - causes[-1])
+    for start, end, held in _hours(bars_before, lake, symbol, causes, reach_ns):
         fresh = newest(bar for bar in revised if start < bar.close_time <= end)
         bars = held | fresh
         push(before, held)
@@ -141,8 +174,7 @@ def _history(symbol: str) -> BarHistory:
 
 
 def _hours(
-    bars: Callable[[Lake, str, int, int], dict[tuple[int, int], Bar]], lake: Lake, symbol: str, closes: Sequence[int],
-    after_ns: int,
+    bars: ReadBars, lake: Lake, symbol: str, closes: Sequence[int], after_ns: int,
 ) -> Iterator[tuple[int, int, dict[tuple[int, int], Bar]]]:
     """Start, end and bars of each hour, from as far before the first close as a window reaches."""
     if not closes:

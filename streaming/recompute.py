@@ -3,29 +3,37 @@
     again = recompute("BTCUSDT", records)             # records: the trades topic's raw rows, in offset order
     again.rows([close_ns]), again.sequence(close_ns)
 
-The other way round from the stream: every bar first, then the kernel over the whole history at once, nothing
-rolling, no checkpoint, no cache. What the stream computed row by row must come out the same to the last bit.
+    going_on = Running("BTCUSDT", room_s=600)         # the same for a stream that does not end
+    going_on.take(records); going_on.take(later_records)
+
+The other way round from the stream: every bar first, then the kernel over the whole stretch at once, no checkpoint,
+no cache. What the stream computed row by row must come out the same to the last bit.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from feature_repo import topics
-from feature_repo.contracts import MINUTE_NS, SECOND_NS, Bar, FeatureRow, InvalidMessage, Message, UnknownSchema
+from feature_repo.contracts import MINUTE_NS, SECOND_NS, Bar, FeatureRow, InvalidMessage, Trade, UnknownSchema
 from feature_repo.features import FEATURE_NAMES, FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.grid import Floats
-from feature_repo.history import SECONDS_KEPT, BarHistory, feature_row
-from streaming.seconds import Closed, GivenUp, Seconds
+from feature_repo.history import SECONDS_KEPT, BarHistory, feature_rows
+from streaming.bars import tick_of
+from streaming.seconds import Closed, GivenUp, Outcome, Seconds
+from streaming.ticks import TRADE, read_ticks
 
 _FORECAST_COLUMNS = [FEATURE_NAMES.index(name) for name in FORECAST_BAR]
 _MINUTES_BEFORE = 1_441 + SEQUENCE_LENGTH
+_BULK = 20_000
+"""Records whose trades are read at once: enough for NumPy, some megabytes."""
+Record = Mapping[str, Any]
 
 
 @dataclass
@@ -38,23 +46,49 @@ class Recomputation:
     closes: dict[int, Bar] = field(default_factory=dict)
     """Close, ns → the bar of its row."""
     holes: int = 0
+    known_later: dict[int, int] = field(default_factory=dict)
+    """Close of a live row → `created` of a bar up to that close which became known after the row did; none has one."""
+    _seconds: Seconds = field(init=False, repr=False)
+    _known_ns: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._seconds = Seconds(self.symbol)
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Raw records (`schema`, `value`) behind those taken before, in offset order; the undecodable are skipped."""
+        for outcome in _outcomes(self._seconds, records):
+            if isinstance(outcome, GivenUp):
+                self.holes += 1
+                continue
+            bar = outcome.bar
+            is_live = isinstance(outcome, Closed)
+            if is_live and bar.created < self._known_ns:
+                self.known_later[bar.close_time] = self._known_ns
+            self._known_ns = max(self._known_ns, bar.created)
+            self._add(bar, has_row=is_live or bar.interval_s == 60)
 
     def rows(self, closes_ns: Sequence[int]) -> list[FeatureRow]:
-        """The rows at some closes, their values computed all at once."""
-        found = []
-        for close, numbers in zip(closes_ns, self._history.table(_at(*closes_ns)).tolist(), strict=True):
-            values = {
-                name: None if math.isnan(x) else x for name, x in zip(FEATURE_NAMES, numbers, strict=True)
-            }
-            alone = feature_row(self.closes[close], self._history)
-            found.append(alone.model_copy(update={"values": values}))
-        return found
+        """The rows at some closes, ascending, their values computed all at once."""
+        return feature_rows([self.closes[close] for close in closes_ns], self._history) if closes_ns else []
 
     def sequence(self, close_ns: int) -> Floats:
         """The model's input at a close, [64, len(FORECAST_BAR)]: 63 whole minutes before it and the close itself."""
-        last = (close_ns - 1) // MINUTE_NS * MINUTE_NS
-        whole = [last - back * MINUTE_NS for back in range(SEQUENCE_LENGTH - 2, -1, -1)]
-        return self._history.table(_at(*whole, close_ns))[:, _FORECAST_COLUMNS]
+        return next(self.sequences([close_ns]))
+
+    def sequences(self, closes_ns: Sequence[int]) -> Iterator[Floats]:
+        """`sequence` at each of some closes; the whole minutes that they share are computed once."""
+        whole = {close: _minutes_before(close) for close in closes_ns}
+        asked = sorted({*closes_ns, *(minute for minutes in whole.values() for minute in minutes)})
+        table = self._history.table(np.array(asked, dtype=np.int64))[:, _FORECAST_COLUMNS]
+        place = {close: at for at, close in enumerate(asked)}
+        for close in closes_ns:
+            yield table[[*(place[minute] for minute in whole[close]), place[close]]]
+
+    def _add(self, bar: Bar, *, has_row: bool) -> None:
+        self.bars.append(bar)
+        self.__dict__.pop("_history", None)
+        if has_row:
+            self.closes[bar.close_time] = bar
 
     @cached_property
     def _history(self) -> BarHistory:
@@ -67,33 +101,57 @@ class Recomputation:
         return history
 
 
-def recompute(symbol: str, records: Iterable[Mapping[str, Any]]) -> Recomputation:
+class Running(Recomputation):
+    """A recomputation without end: rows can be asked for at the newest `room_s` seconds, and `bars` stays empty.
+
+    It holds about two megabytes, however much it has read, so a later stretch costs only its own records.
+    """
+
+    def __init__(self, symbol: str, room_s: int) -> None:
+        super().__init__(symbol)
+        self.room_s = room_s
+        # A sequence's minutes are made of their seconds too, though the minute bars would give the same bits.
+        seconds = room_s + SEQUENCE_LENGTH * 60 + SECONDS_KEPT
+        self.__dict__["_history"] = BarHistory(symbol, seconds, room_s // 60 + 1 + _MINUTES_BEFORE)
+
+    def _add(self, bar: Bar, *, has_row: bool) -> None:
+        self._history.push(bar)
+        if has_row:
+            self.closes[bar.close_time] = bar
+            while (oldest := next(iter(self.closes))) <= bar.close_time - self.room_s * SECOND_NS:
+                del self.closes[oldest]
+                self.known_later.pop(oldest, None)
+
+
+def recompute(symbol: str, records: Iterable[Record]) -> Recomputation:
     """Bars and rows of `symbol` from raw records (`schema`, `value`) in offset order; the undecodable are skipped."""
-    again, seconds = Recomputation(symbol), Seconds(symbol)
-    for message in _messages(symbol, records):
-        try:
-            outcomes = seconds.take(message)
-        except InvalidMessage:
-            continue  # the stream has dead-lettered it
-        for outcome in outcomes:
-            if isinstance(outcome, GivenUp):
-                again.holes += 1
-                continue
-            again.bars.append(outcome.bar)
-            if isinstance(outcome, Closed) or outcome.bar.interval_s == 60:
-                again.closes[outcome.bar.close_time] = outcome.bar
+    again = Recomputation(symbol)
+    again.take(records)
     return again
 
 
-def _messages(symbol: str, records: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
-    for record in records:
-        try:
-            message = topics.decode(record["value"] or b"", record["schema"])
-        except (InvalidMessage, UnknownSchema):
-            continue
-        if getattr(message, "symbol", None) == symbol:
-            yield message
+def _outcomes(seconds: Seconds, records: Iterable[Record]) -> Iterator[Outcome]:
+    """What becomes certain by each record. What the stream dead-letters is nothing here."""
+    left = iter(records)
+    while batch := [(record["schema"], record["value"] or b"") for record in islice(left, _BULK)]:
+        ticks = iter(read_ticks([body for schema, body in batch if schema == TRADE], seconds.symbol))
+        for schema, body in batch:
+            tick = next(ticks) if schema == TRADE else None
+            try:
+                outcomes = seconds.take_tick(tick) if tick is not None else _strictly(seconds, schema, body)
+            except (InvalidMessage, UnknownSchema):
+                continue
+            yield from outcomes
 
 
-def _at(*closes_ns: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.array(closes_ns, dtype=np.int64)
+def _strictly(seconds: Seconds, schema: str | None, body: bytes) -> Sequence[Outcome]:
+    message = topics.decode(body, schema)
+    if getattr(message, "symbol", None) != seconds.symbol:
+        return ()
+    return seconds.take_tick(tick_of(message)) if isinstance(message, Trade) else seconds.take(message)
+
+
+def _minutes_before(close_ns: int) -> list[int]:
+    """The whole minutes of the sequence at a close, oldest first."""
+    last = (close_ns - 1) // MINUTE_NS * MINUTE_NS
+    return [last - back * MINUTE_NS for back in range(SEQUENCE_LENGTH - 2, -1, -1)]

@@ -105,6 +105,12 @@ def differences(held: Bars, past: Past) -> list[Difference]:
     return sorted(found, key=lambda one: (one.told.close_time, one.told.interval_s))
 
 
+def difference(held: Bar | None, told: Bar, witness: str) -> Difference:
+    """A revised bar beside the one before it."""
+    fields = () if held is None else tuple(name for name in Past.tells if _differs(held, told, name))
+    return Difference(told, held, fields, witness)
+
+
 def revision(one: Difference, now_ns: int) -> Bar:
     """The bar as it is known from now on. The book at its close, which no witness tells, stays as it was held."""
     known = {"created": now_ns, "ts_init": now_ns, "provenance": "reconcile"}

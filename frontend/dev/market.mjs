@@ -149,7 +149,7 @@ export class Market {
     this.risk = clamp(this.risk + 0.02 * this.normal() + 0.002 * (0.35 - this.risk), 0.02, 0.97);
     this.direction = clamp(this.direction + 0.01 * this.normal() + 0.1 * (0.5 - this.direction), 0.4, 0.6);
     const nowcast = closeS % 60 !== 0;
-    const base = { ...this.stamp(closeS), created: closeS * NANOS + 3e8, ...DEV_MODEL, horizon_s: 60, price: this.price, nowcast, tier };
+    const base = { ...this.stamp(closeS), created: closeS * NANOS + 3e8, ...DEV_MODEL, horizon_s: 60, price: this.price, nowcast, tier, row_hash: null, sequence_hash: null };
     if (tier === 5) return { ...base, ...NO_FORECAST, should_trade: false, reasons: ["no feature row for 16 min", "venue stream silent"] };
     const vol = 4.1e-4 * this.volatility;
     const edge = 40 * (this.direction - 0.5);

@@ -547,6 +547,8 @@ export interface components {
          *     `ts_event` is the as-of second, `created` the feature row's. Volatilities are realised volatility
          *     per square-root minute over the next h minutes (`definitions`: RV_h), not annualised. At tier 5
          *     everything forecast is null and `reasons` says why. `nowcast` is true between whole minutes.
+         *     `row_hash` and `sequence_hash` (`feature_repo.proof`) name the bits of the row and of the model's input that the
+         *     published answer was made from; null where there was none.
          */
         Prediction: {
             /** Symbol */
@@ -610,6 +612,16 @@ export interface components {
             tier: number;
             /** Reasons */
             reasons: string[];
+            /**
+             * Row Hash
+             * @default null
+             */
+            row_hash: string | null;
+            /**
+             * Sequence Hash
+             * @default null
+             */
+            sequence_hash: string | null;
         };
         /**
          * PriceLevels

@@ -153,7 +153,7 @@ def _monitoring(settings: Settings) -> Service:
     port = settings.ports.monitoring
     return Service(
         "monitoring", _python("monitoring.exporter"), port, Probe("http", port), ("streaming",), "watch",
-        address=_http(port),
+        address=_http(port), env={"ARROW_DEFAULT_MEMORY_POOL": "system"},  # Arrow's own keeps 60 MB of what it has read
     )
 
 

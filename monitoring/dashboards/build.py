@@ -73,6 +73,14 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Population stability index", (("candlewick_feature_psi", "{{feature}}"),), "short", 0.25),
         Panel("Kolmogorov-Smirnov distance", (("candlewick_feature_ks", "{{feature}}"),), "short"),
     )),
+    ("Skew certificate: what was served against what raw gives", (
+        Panel("Cells that differ", (
+            ("candlewick_skew_mismatch_ratio", "{{symbol}} {{feature_view}}"),), "percentunit", 1e-9),
+        Panel("Cells compared", (
+            ("sum by (symbol) (candlewick_skew_compared_cells)", "{{symbol}}"),), "short", width=6),
+        Panel("Age of the newest certificate", (
+            ("time() - candlewick_skew_certificate_timestamp_seconds", "{{symbol}}"),), "s", 1800, 6),
+    )),
     ("Resources", (
         Panel("Resident memory", (("process_resident_memory_bytes", "{{job}}"),), "bytes"),
         Panel("CPU", (("rate(process_cpu_seconds_total[1m])", "{{job}}"),), "percentunit"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from bentos.artefact import load_artefact
 from bentos.champion import Chosen
 from bentos.publishing import Silence, answer, to_predict
 from feature_repo.contracts import MINUTE_NS, SECOND_NS, FeatureRow
+from feature_repo.proof import row_hash, sequence_hash
 from tests.bentos.made import MINUTE, made_artefact, made_online, made_row
 
 
@@ -129,3 +131,25 @@ def test_new_rows_end_the_silence_and_a_new_one_is_announced_at_once(chosen: Cho
 
 def test_nothing_is_said_of_a_symbol_that_never_had_a_row(chosen: Chosen) -> None:
     assert Silence().notice("BTCUSDT", None, chosen, MINUTE) is None
+
+
+def test_a_prediction_names_the_bits_it_was_made_from(chosen: Chosen) -> None:
+    assert chosen.artefact is not None
+    row = at(60)
+    online = made_online(row)
+    assert online.sequence is not None
+    made = answer(row, online, chosen, row.created, chosen.artefact.run)
+    assert (made.row_hash, made.sequence_hash) == (row_hash(row), sequence_hash(online.sequence))
+    other = row.model_copy(update={"values": row.values | {"spread_1s": math.nextafter(0.01, 1.0)}})
+    assert row_hash(other) != made.row_hash
+    assert answer(other, online, chosen, row.created, chosen.artefact.run).sequence_hash == made.sequence_hash
+
+
+def test_an_answer_without_a_sequence_names_its_row_alone_and_a_notice_nothing(chosen: Chosen) -> None:
+    assert chosen.artefact is not None
+    row = at(60)
+    made = answer(row, None, chosen, row.created, chosen.artefact.run)
+    assert (made.tier, made.row_hash, made.sequence_hash) == (5, row_hash(row), None)
+    notice = Silence().notice("BTCUSDT", row, chosen, MINUTE + 600 * SECOND_NS)
+    assert notice is not None
+    assert (notice.row_hash, notice.sequence_hash) == (None, None)

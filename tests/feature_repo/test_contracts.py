@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import fastavro
@@ -46,6 +48,7 @@ from feature_repo.topics import (
     topics,
 )
 
+EARLIER = derive.SCHEMAS / "avro" / "earlier"
 nanos = st.integers(0, 2**63 - 1)
 counts = st.integers(0, 2**63 - 1)
 positive = st.floats(min_value=1e-8, max_value=1e12)
@@ -100,7 +103,8 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Any]] = {
         confidence=maybe(st.floats(0.5, 1)), risk_score=maybe(share), spike_prob=maybe(share),
         anomaly_score=maybe(share), expected_edge_bps=maybe(finite), cost_bps=maybe(finite),
         **{f"volatility_{h}": maybe(positive) for h in ("5m", "15m", "60m", "15m_low", "15m_high")},
-        tier=st.integers(1, 5), reasons=st.lists(words, max_size=3)),
+        tier=st.integers(1, 5), reasons=st.lists(words, max_size=3), row_hash=maybe(words),
+        sequence_hash=maybe(words)),
     Alert: st.builds(
         Alert, **market, rule=words, severity=st.sampled_from(["info", "warning", "critical"]), window_start=nanos,
         state=st.sampled_from(["firing", "resolved"]), value=maybe(finite), threshold=maybe(finite), summary=words),
@@ -165,6 +169,26 @@ def test_bytes_after_the_record_are_refused(message: Message, rest: bytes) -> No
 def test_an_unknown_schema_header_is_refused(schema: str | bytes | None) -> None:
     with pytest.raises(UnknownSchema, match="expected a schema header"):
         decode(b"", schema)
+
+
+@settings(max_examples=20, deadline=None)
+@given(MESSAGES[Prediction])
+def test_what_was_written_before_a_field_was_added_is_read_with_its_default(now: Prediction) -> None:
+    """Predictions written before they named what they were made from lie in the broker for days after an upgrade."""
+    schema = fastavro.parse_schema(json.loads((EARLIER / "Prediction-a67c39b9f2af489b.avsc").read_text()))
+    record = {name: value for name, value in now.model_dump().items() if name not in {"row_hash", "sequence_hash"}}
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, schema, record)
+    found = decode(body.getvalue(), "Prediction:a67c39b9f2af489b")
+    assert found == now.model_copy(update={"row_hash": None, "sequence_hash": None})
+
+
+@pytest.mark.parametrize("path", sorted(EARLIER.glob("*.avsc")), ids=lambda path: path.stem)
+def test_an_earlier_schema_lies_under_its_own_fingerprint(path: Path) -> None:
+    name, _, mark = path.stem.partition("-")
+    schema = json.loads(path.read_text())
+    canonical = fastavro.schema.to_parsing_canonical_form(schema)
+    assert (schema["name"], fastavro.schema.fingerprint(canonical, "CRC-64-AVRO")) == (name, mark)
 
 
 def test_fingerprints_tell_the_messages_apart() -> None:

@@ -21,7 +21,6 @@ from feature_repo.settings import Settings
 from feature_repo.store import FeatureStore
 from monitoring.parity import Report, check
 from streaming.lake import LakeWriter
-from streaming.recompute import recompute
 from streaming.symbol_stream import ONLINE, Event, Output, SymbolStream
 from tests.feature_repo.made_bars import START_NS, Walk
 
@@ -111,7 +110,7 @@ def _online(output: Output) -> OnlineWrite:
 
 
 def run(settings: Settings) -> Report:
-    return check(settings, "BTCUSDT", minutes=10, recompute=recompute, sleep=lambda _seconds: None)
+    return check(settings, "BTCUSDT", minutes=10, sleep=lambda _seconds: None)
 
 
 def plant(settings: Settings, feature: str, row: int, change: float) -> None:

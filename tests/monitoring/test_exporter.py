@@ -88,7 +88,7 @@ def test_when_measuring_fails_following_ends_and_the_mistake_is_raised() -> None
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        together(measuring, lambda: None if stop.wait(60) else pytest.fail("following was not ended"), stop)
+        together((measuring,), lambda: None if stop.wait(60) else pytest.fail("following was not ended"), stop)
 
 
 def test_the_reference_is_of_the_model_that_is_served(tmp_path: Path) -> None:

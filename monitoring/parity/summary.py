@@ -1,0 +1,55 @@
+"""Summary: a certificate in a few lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """What `Report.as_dict` gives, for people: the counts, then a line a feature that differs, then the revisions."""
+    revised = found["as_revised"]
+    span = f"{found['start']} to {found['end']}" if found["start"] else "no seconds"
+    places = ", ".join(f"{place} {rows}" for place, rows in found["places"].items())
+    lines = [
+        f"{found['symbol']}  {span}  {'certified' if found['passed'] else 'NOT CERTIFIED'}",
+        (f"  as known    {found['cells']} cells of {found['rows']} rows compared, "
+         f"{_share(found['known_share'])} known, {found['mismatches']} mismatches"),
+        f"  places      {places or 'none'}",
+        f"  as revised  {revised['rows']} rows, {revised['cells']} cells changed, {revised['mismatches']} mismatches"
+        + (f"; {revised['filled_in']} rows filled in later, not judged" if revised["filled_in"] else ""),
+    ]
+    lines += [f"  unproven    {n} predictions: {why}" for why, n in found["unproven_predictions"].items()]
+    lines += [line for feature in found["features"] if feature["worst"] for line in _feature(feature)]
+    lines += [
+        f"  revised     {cell['feature']} {cell['second']}: {cell['as_known']} → {cell['as_revised']}, because "
+        f"{cell['because']}"
+        for cell in revised["revisions"][:10]
+    ]
+    lines += [f"  revised     {_mismatch(example)}" for example in revised["examples"]]
+    return "\n".join(lines)
+
+
+def _feature(feature: Mapping[str, Any]) -> list[str]:
+    worst = feature["worst"]
+    lines = [f"  DIFFERS     {feature['name']}: {feature['mismatches']} of {feature['compared']}; {_mismatch(worst)}"]
+    if raw := worst["raw"]:
+        newest = raw["newest"][-1] if raw["newest"] else None
+        last = f", the last second trades {_ids(newest)}" if newest else ""
+        lines.append(f"              raw: {raw['seconds']} seconds, {raw['trades']} trades, offsets "
+                     f"{raw['first_offset']} to {raw['last_offset']} of {raw['topic']}{last}")
+    return lines
+
+
+def _mismatch(found: Mapping[str, Any]) -> str:
+    by = "" if found["ulp"] is None else f", {found['ulp']} ulp or {found['absolute']:.3g}"
+    return f"{found['where']} at {found['second']}: expected {found['expected']}, found {found['found']}{by}"
+
+
+def _ids(second: Mapping[str, Any]) -> str:
+    more = " …" if second["trade_ids_left_out"] else ""
+    return f"{', '.join(map(str, second['trade_ids']))}{more} and seal {second['seal'] and second['seal']['offset']}"
+
+
+def _share(share: float | None) -> str:
+    return "none" if share is None else f"{share:.1%}"

@@ -1,0 +1,234 @@
+"""The skew certificate, short form of an hour: late trades, messages sent twice, a kill and a reconcile change nothing.
+
+As known there is no mismatch and each revised cell is told with its revision; one flipped bit is found and named,
+wherever it lies.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from prometheus_client import REGISTRY
+
+from feature_repo.contracts import MINUTE_NS, SECOND_NS
+from feature_repo.lake_reader import Lake
+from feature_repo.online_row import OnlineWrite
+from feature_repo.settings import Settings
+from feature_repo.store import FeatureStore
+from monitoring.parity import Report, check, lake_rows
+from monitoring.parity.job import SkewJob, certificates
+from monitoring.parity.report import time_text
+from monitoring.parity.summary import text
+from streaming.mend import reconcile
+from streaming.revisions import time_text as revision_time
+from streaming.stretch import Stretch
+from tests.bentos.made import made_artefact
+from tests.feature_repo.made_bars import START_NS
+from tests.integration.skew_market import LATE_EVERY, SECONDS, SYMBOL, Left, settle, streamed
+
+pytestmark = pytest.mark.integration
+END_NS = START_NS + SECONDS * SECOND_NS
+REVISED_NS = END_NS + 10 * MINUTE_NS
+
+
+@pytest.fixture(scope="module")
+def left() -> Left:
+    return streamed()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_server: str, applied: Path) -> Settings:
+    made = Settings(
+        run_dir=tmp_path, redis_url=redis_server, model_dir=made_artefact(tmp_path / "served"), certify_every_s=60,
+    )
+    made.registry.parent.mkdir(parents=True)
+    made.registry.write_bytes(applied.read_bytes())
+    return made
+
+
+def at_once(_seconds: float) -> None:
+    """What the certificate waits for is there."""
+
+
+def certified(settings: Settings) -> Report:
+    return check(settings, SYMBOL, minutes=10, sleep=at_once)
+
+
+def parquet(settings: Settings, pattern: str) -> Path:
+    return max(Path(settings.lake.removeprefix("file://")).glob(pattern))
+
+
+def flip(file: Path, column: str, close: int) -> None:
+    """Change the last bit of one value of the one row at a close."""
+    table = pq.read_table(file, partitioning=None)
+    at = table["ts_event"].to_pylist().index(close)
+    value = table[column][at].as_py()
+    put(file, column, {at: math.nextafter(value, math.inf)})
+
+
+def put(file: Path, column: str, cells: dict[int, Any]) -> None:
+    """Overwrite some cells of a file by their places."""
+    table = pq.read_table(file, partitioning=None)
+    values = [cells.get(at, value) for at, value in enumerate(table[column].to_pylist())]
+    place, field = table.column_names.index(column), table.schema.field(column)
+    pq.write_table(table.set_column(place, field, pa.array(values, field.type)), file)
+
+
+def ratio(view: str) -> float | None:
+    labels = {"symbol": SYMBOL, "feature_view": view}
+    return REGISTRY.get_sample_value("candlewick_skew_mismatch_ratio", labels)
+
+
+def test_late_trades_a_kill_and_a_reconcile_leave_no_mismatch_and_every_revision_explained(
+    left: Left, settings: Settings,
+) -> None:
+    writer = settle(left, settings)
+    lake = Lake(writer.filesystem, writer.root)
+    span = Stretch(START_NS, END_NS, (SYMBOL,))
+    done = reconcile(lake, writer, SYMBOL, left.past(), span, lambda: REVISED_NS)
+    assert {one.told.close_time for one in done.bars} == left.late_closes != set()
+    report = certified(settings)
+    assert (report.examples, report.revised.examples) == ([], [])
+    assert report.passed
+    assert report.places["lake"] == SECONDS + 10 - SECONDS // 60
+    assert report.places["predictions"] == SECONDS - 1
+    assert report.places["predictions, oldest line masked"] == 1
+    assert report.revised.rows == len(done.rows) > 0
+    # Beside it, by hand: the cells in which the lake's revised rows differ from those known in time.
+    held = lake_rows(lake, SYMBOL, START_NS, END_NS)
+    known = {row.ts_event: row.values for row in held if row.provenance != "reconcile"}
+    cells = {
+        (time_text(row.ts_event), name): (known[row.ts_event][name], value)
+        for row in held if row.provenance == "reconcile"
+        for name, value in row.values.items() if value != known[row.ts_event][name]
+    }
+    assert report.revised.cells == len(cells) > 0
+    told = {(str(one["second"]), str(one["feature"])): one for one in report.revised.revisions}
+    assert all((one["as_known"], one["as_revised"]) == cells[at] for at, one in told.items())
+    late = {revision_time(close) for close in left.late_closes}
+    for (second, _), one in told.items():
+        because = str(one["because"]).removeprefix(f"{SYMBOL} ").split(" ")[0]
+        assert because in late
+        assert because <= second
+        assert "volume" in str(one["because"])
+
+
+def test_one_flipped_bit_in_the_lake_is_named_with_its_raw_events(left: Left, settings: Settings) -> None:
+    settle(left, settings)
+    close = START_NS + 5 * LATE_EVERY * SECOND_NS
+    flip(parquet(settings, "features/**/features.parquet"), "trade_imbalance_1m", close)
+    report = certified(settings)
+    assert not report.passed
+    # Feast's history shows the same row where one of its instants falls on it.
+    assert report.mismatches == 1 + sum(example.where == "feast history" for example in report.examples)
+    tally = report.features["trade_imbalance_1m"]
+    assert tally.worst is not None
+    assert tally.raw is not None
+    assert (tally.worst.where, tally.worst.second, tally.worst.ulp) == ("lake", time_text(close), 1)
+    assert 0 < (tally.worst.relative or 0) < 1e-15
+    assert {name for name, one in report.features.items() if one.mismatches} == {"trade_imbalance_1m"}
+    # The minute that the value reads: every trade of it by id, the one that came late too.
+    read = [trade for trade in left.trades if close - 60 * SECOND_NS <= trade.ts_event < close]
+    late = sum(trade.late for trade in read)
+    assert (tally.raw["seconds"], tally.raw["trades"], tally.raw["late_trades"]) == (60, len(read), late)
+    assert late == 3
+    newest = tally.raw["newest"][-1]
+    assert newest["trade_ids"] == sorted(t.trade_id for t in read if t.ts_event >= close - SECOND_NS)
+    assert left.raw[newest["seal"]["offset"]].schema.startswith("SecondClosed")
+    shown = text(report.as_dict())
+    assert "NOT CERTIFIED" in shown
+    assert f"trade_imbalance_1m: {tally.mismatches} of {tally.compared}" in shown
+
+
+def test_one_flipped_bit_in_redis_turns_the_ratio_positive(left: Left, settings: Settings) -> None:
+    settle(left, settings)
+    store = FeatureStore.open(settings)
+    held = store.read(SYMBOL)
+    assert held is not None
+    job = SkewJob(settings, lambda: (SYMBOL,), lambda: REVISED_NS)
+    job.certify_all(at_once)
+    assert {ratio("volatility_features"), ratio("price_features"), ratio("predictions")} == {0.0}
+    value = held.row.values["realized_vol_1m"]
+    assert value is not None
+    flipped = held.row.values | {"realized_vol_1m": math.nextafter(value, math.inf)}
+    store.client.flushall()
+    store.write([OnlineWrite(held.row.model_copy(update={"values": flipped}), held.sequence, {})])
+    SkewJob(settings, lambda: (SYMBOL,), lambda: REVISED_NS).certify_all(at_once)
+    assert (ratio("volatility_features") or 0) > 0
+    assert ratio("price_features") == 0.0
+    written = json.loads((certificates(settings) / "certificate.json").read_text())
+    wrong = [f for f in written["symbols"][SYMBOL]["features"] if f["mismatches"]]
+    assert [(f["name"], f["mismatches"], f["worst"]["where"]) for f in wrong] == [("realized_vol_1m", 1, "online")]
+    assert wrong[0]["worst"]["second"] == time_text(END_NS)
+    assert "realized_vol_1m" in (certificates(settings) / "certificate.html").read_text()
+
+
+def test_a_prediction_of_other_bits_or_of_a_model_nobody_has_is_named(left: Left, settings: Settings) -> None:
+    settle(left, settings)
+    file = parquet(settings, "predictions/**/predictions.parquet")
+    last = pq.read_table(file, partitioning=None)["ts_event"].to_pylist().index(END_NS)
+    put(file, "sequence_hash", {last: "0" * 32})
+    put(file, "model_version", {last: "another"})
+    report = certified(settings)
+    found = {(example.feature, example.second, example.found) for example in report.examples}
+    assert found == {
+        ("prediction.sequence_hash", time_text(END_NS), repr("0" * 32)),
+        ("prediction.model_version", time_text(END_NS), repr("another")),
+    }
+
+
+def test_a_revised_row_that_does_not_follow_from_its_bars_is_a_mismatch_of_its_own(
+    left: Left, settings: Settings,
+) -> None:
+    writer = settle(left, settings)
+    lake = Lake(writer.filesystem, writer.root)
+    done = reconcile(lake, writer, SYMBOL, left.past(), Stretch(START_NS, END_NS, (SYMBOL,)), lambda: REVISED_NS)
+    file = parquet(settings, "features/**/rev-reconcile-*.parquet")
+    first = done.rows[0]
+    flip(file, first.features[0], first.row.ts_event)
+    pq.write_table(pq.read_table(file, partitioning=None).slice(0, len(done.rows) - 1), file)
+    report = certified(settings)
+    assert (report.mismatches, report.revised.mismatches, report.passed) == (0, 2, False)
+    assert [(one.feature, one.ulp) for one in report.revised.examples] == [(first.features[0], 1), ("row", None)]
+    assert report.revised.rows == len(done.rows) - 1
+
+
+def test_the_job_goes_on_where_its_last_certificate_ended_and_reads_each_record_once(
+    left: Left, settings: Settings,
+) -> None:
+    half = START_NS + 100 * SECOND_NS
+    settle(left.until(half), settings)
+    job = SkewJob(settings, lambda: (SYMBOL,), lambda: REVISED_NS)
+    first = job.certify(SYMBOL, at_once)
+    settle(left, settings)
+    second = job.certify(SYMBOL, at_once)
+    assert first is not None
+    assert second is not None
+    assert (first.passed, second.passed, second.examples) == (True, True, [])
+    assert first.end == time_text(half - 15 * SECOND_NS)
+    assert (second.start, second.end) == (time_text(half - 14 * SECOND_NS), time_text(END_NS - 15 * SECOND_NS))
+    assert job._certifiers[SYMBOL].tail.taken == {0: left.raw[-1].offset}
+    assert job._certifiers[SYMBOL].expected.bars == []
+
+
+def test_a_lake_out_of_reach_is_counted_and_the_job_goes_on(settings: Settings) -> None:
+    away = replace(settings, redis_url="redis://127.0.0.1:1/0")
+    labels = {"symbol": SYMBOL}
+    before = REGISTRY.get_sample_value("candlewick_skew_certificate_failures_total", labels) or 0.0
+    SkewJob(away, lambda: (SYMBOL,), lambda: REVISED_NS).certify_all(at_once)
+    assert REGISTRY.get_sample_value("candlewick_skew_certificate_failures_total", labels) == before + 1
+    assert not certificates(settings).exists()
+
+
+def test_the_job_ends_when_it_is_told_to(settings: Settings) -> None:
+    stop = threading.Event()
+    stop.set()
+    SkewJob(settings, lambda: pytest.fail("nothing is certified any more"), lambda: 0).run(stop)
