@@ -7,7 +7,8 @@
     True
 
 The row views hold one feature row together: they come from the same rows of the lake and are written to
-Redis in one step. `forecast_sequence` is online only (offline it is rebuilt), `volatility_context` is slow.
+Redis in one step. `forecast_sequence` is online only (offline it is rebuilt), `volatility_context` is slow. The
+`SLOW_VIEWS` (funding, open interest, fear & greed, macro) come from their own zones, a row when something is told.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from feature_repo.context import CONTEXT_FEATURE
+from feature_repo.contracts import NANOS
 from feature_repo.features import FAMILIES, FEATURES, FORECAST_BAR
+from feature_repo.slow_features import SLOW_VIEWS as DECLARED
+from feature_repo.slow_features import SlowView
 
 PROJECT = "bitcoin_trading"
 ENTITY = "symbol"
@@ -30,6 +34,7 @@ CONTEXT_TTL_S = 86_400
 """Renewed hourly; a percentile over 30 days is still good after a day without renewal."""
 
 Kind = Literal["double", "int64", "string", "bytes"]
+SlowZone = Literal["funding", "open_interest", "fear_greed", "macro"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class View:
 
     name: str
     columns: tuple[Column, ...]
-    zone: Literal["features", "context"] | None
+    zone: Literal["features", "context"] | SlowZone | None
     ttl_s: int
     description: str
 
@@ -88,6 +93,25 @@ CONTEXT_VIEW = View(
     "context", CONTEXT_TTL_S, "what counts as high volatility, renewed hourly",
 )
 VIEWS = (*ROW_VIEWS, SEQUENCE_VIEW, CONTEXT_VIEW)
+"""What a forecast may read: the fields of one HMGET."""
+
+
+def _slow(view: SlowView) -> View:
+    columns = tuple(Column(f.name, "double", f"{f.formula} [{f.unit}]") for f in view.features)
+    return View(
+        f"{view.name}_features", (*columns, *SLOW_STATE), cast(SlowZone, view.name), view.ttl_ns // NANOS,
+        view.description,
+    )
+
+
+SLOW_STATE = (
+    Column("source", "string", "live | recording | simulated"),
+    Column("provenance", "string", "live | backfill"),
+    Column("reasons", "string", "JSON object: feature name → why it is null"),
+)
+SLOW_VIEWS = tuple(_slow(view) for view in DECLARED)
+STORED_VIEWS = (*VIEWS, *SLOW_VIEWS)
+"""Every view of the store."""
 
 
 def services() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
@@ -102,6 +126,7 @@ def services() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     return {
         "forecast_bar_v1": {**{name: taken for name, taken in bar.items() if taken}, **context},
         "forecast_micro_v1": {**micro, **context},
+        "context_v1": {f"{view.name}_features": view.names for view in DECLARED},
     }
 
 
@@ -111,7 +136,7 @@ def definitions_hash() -> str:
     >>> len(definitions_hash())
     16
     """
-    return hashlib.sha256(repr((VIEWS, sorted(services().items()))).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((STORED_VIEWS, sorted(services().items()))).encode()).hexdigest()[:16]
 
 
 def as_text(value: Any) -> str:

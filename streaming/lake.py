@@ -28,7 +28,7 @@ from feature_repo import topics
 from feature_repo.contracts import InvalidMessage, Message, UnknownSchema
 from feature_repo.lake_layout import (
     MESSAGES,
-    ContextRow,
+    Row,
     Zone,
     base_folder,
     conform,
@@ -107,7 +107,7 @@ class LakeWriter:
                 lake_quality.count(rows)
             self._merge_hour(zone, folder, rows)
 
-    def add_revision(self, zone: Zone, messages: Sequence[Message | ContextRow], provenance: str) -> list[str]:
+    def add_revision(self, zone: Zone, messages: Sequence[Row], provenance: str) -> list[str]:
         """Add messages as `rev-…` files, one an hour, and return their paths; any process may.
 
         The name carries a hash of the rows, so that a repeat overwrites itself.
@@ -245,7 +245,7 @@ def _expect(zone: Zone, message: Message) -> Message:
     return message
 
 
-def _by_folder(zone: Zone, messages: Sequence[Message | ContextRow]) -> dict[str, list[Any]]:
+def _by_folder(zone: Zone, messages: Sequence[Row]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = defaultdict(list)
     for message in messages:
         found[hour_folder(zone, message.symbol, message.ts_event)].append(message)  # type: ignore[union-attr]
