@@ -13,7 +13,7 @@ sessions. A value that cannot be known is null with its reason: `warmup` (the hi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import attrgetter
@@ -113,20 +113,29 @@ def rows(
     """A row for each moment at which one of `news` became known: that of the newest moment described by then.
 
     `observations` are the view's of the symbol, with `news` among them and as far back as a row looks; `closes` its own
-    closes (`close_of`). Ascending by `created`. Older moments need no row: whoever asks is told the newest.
+    closes (`close_of`). Ascending by `created`. Older moments need no row: whoever asks is told the newest. What was
+    simulated or recorded never meets what is live.
     """
+    made: list[SlowRow] = []
+    for source in sorted({each.source for each in news}):
+        made += _of_source(view, symbol, *(
+            [each for each in given if each.source == source] for given in (observations, news, closes)))
+    return sorted(made, key=attrgetter("created"))
+
+
+def _of_source(
+    view: SlowView, symbol: str, observations: list[Observation], news: list[Observation], closes: list[Observation],
+) -> Iterator[SlowRow]:
     series = {name: Known((o for o in observations if o.series == name), SERIES[name].instruments)
               for name in view.series}
     own = Known(closes, (symbol,))
     told = {each.created: each for each in news}
     newest, waiting = 0, sorted(observations, key=attrgetter("created"), reverse=True)
-    made = []
     for known_ns in sorted(told):
         while waiting and waiting[-1].created <= known_ns:
             newest = max(newest, waiting.pop().ts_event)
         at = AsOf(newest, known_ns, series, own)
-        made.append(row(view, symbol, at, told[known_ns].source, told[known_ns].provenance))
-    return made
+        yield row(view, symbol, at, told[known_ns].source, told[known_ns].provenance)
 
 
 def row(view: SlowView, symbol: str, at: AsOf, source: Source, provenance: Provenance) -> SlowRow:

@@ -68,6 +68,8 @@ _ALL = (
     Series("us10y", "percent a year", ("DGS10", "TNX"), -5.0, 50.0, DAY_NS, HOUR_NS, 6 * DAY_NS),
 )
 SERIES: Mapping[str, Series] = {series.name: series for series in _ALL}
+PERPETUAL = frozenset({"funding_rate", "open_interest"})
+"""Series of perpetual contracts, `instrument` being the venue; the others are the whole market's."""
 PRICES = ("sp500", "nasdaq", "dollar", "gold")
 """Macro series whose returns and betas are features."""
 LEVELS = ("vix", "us10y")
