@@ -27,6 +27,7 @@ log = structlog.get_logger()
 
 FIRST_PAUSE_NS = 5 * SECOND_NS
 """Bound of the first pause after a failure; doubled with each further one, up to the series' interval."""
+LONGEST_NOTE = 200
 JITTER = 0.1
 """Share of its interval by which a poller comes earlier at random: a fleet must not ask at the same moment."""
 
@@ -62,7 +63,7 @@ class Poller:
         if self.asked.off:
             return f"off: {self.asked.off}"
         if self.stale:
-            return f"stale: {self.reason or 'what is told is old'}"
+            return f"stale: {self.reason or 'what is told is old'}"[:LONGEST_NOTE]
         return ""
 
     async def poll(self, now_ns: int) -> int:

@@ -108,7 +108,7 @@ async def run(settings: Settings, *, local: bool) -> None:
             time.time_ns, session)
         pollers.follow(settings.symbols)
         watch = SymbolWatch(
-            settings.kafka, settings.symbols, partial(loop.call_soon_threadsafe, pollers.follow)).start()
+            settings.kafka, settings.symbols, lambda now: loop.call_soon_threadsafe(pollers.follow, now)).start()
         server = serve(LOOPBACK, settings.ports.pollers, pollers.reasons, metrics.registry, pollers.notes)
         log.info("pollers_ready", port=settings.ports.pollers, series=sorted(pollers.polled))
         try:

@@ -48,7 +48,7 @@ class Endpoint:
         """Where an answer comes from, and its session. Raises `VenueRefused` for a stranger who does not say so."""
         said = headers.get("x-candlewick-source")
         if said in NOT_LIVE:
-            return said, headers.get("x-candlewick-session", "")  # type: ignore[return-value]
+            return said, headers.get("x-candlewick-session", "")
         name = urlsplit(host).hostname or ""
         if said is None and any(name == domain or name.endswith(f".{domain}") for domain in self.domains):
             return "live", ""

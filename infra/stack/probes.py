@@ -58,7 +58,7 @@ def _http(probe: Probe) -> tuple[Health, str]:
     try:
         connection.request("GET", probe.path)
         answer = connection.getresponse()
-        body = answer.read(4000).decode("utf-8", "replace").strip()
+        body = answer.read(64_000).decode("utf-8", "replace").strip()
     finally:
         connection.close()
     if answer.status == 200:
