@@ -36,7 +36,7 @@ from feature_repo.derive import spark_schema
 from feature_repo.features import FEATURE_NAMES
 from feature_repo.slow_features import VIEW_OF, SlowRow
 from feature_repo.topics import base
-from feature_repo.views import SlowZone, as_text
+from feature_repo.views import SLOW_STATE, SlowZone, as_text, slow_state
 
 Zone = Literal["raw", "clean", "features", "predictions", "alerts", "context", "observations"] | SlowZone
 ZONES: tuple[Zone, ...] = tuple(zone for group in get_args(Zone) for zone in get_args(group))
@@ -194,7 +194,7 @@ def zone_schema(zone: Zone) -> pa.Schema:
         return pa.schema([*keys, pa.field(CONTEXT_FEATURE, pa.float64()), *_TIMES])
     if zone in VIEW_OF:
         whole = [pa.field(name, pa.int64(), False) for name in ("ts_event", "created")]
-        texts = [pa.field(name, pa.string(), False) for name in ("source", "provenance", "reasons")]
+        texts = [pa.field(VIEW_OF[zone].state(name), pa.string(), False) for name in SLOW_STATE]
         values = [pa.field(name, pa.float64()) for name in VIEW_OF[zone].names]
         return pa.schema([pa.field("symbol", pa.string(), False), *whole, *texts, *values, *_TIMES])
     columns = [field for record in spark_schema(MESSAGES[zone])["fields"] for field in _fields(zone, record)]
@@ -292,7 +292,7 @@ def _record(row: ContextRow | SlowRow) -> dict[str, Any]:
     keys = {"symbol": row.symbol, "ts_event": row.ts_event, "created": row.created}
     if isinstance(row, ContextRow):
         return {**keys, CONTEXT_FEATURE: row.value}
-    return {**keys, "source": row.source, "provenance": row.provenance, "reasons": dict(row.reasons), **row.values}
+    return {**keys, **slow_state(row), **row.values}
 
 
 def _fields(zone: Zone, record: Mapping[str, Any]) -> list[pa.Field]:

@@ -35,6 +35,7 @@ from feature_repo.views import (
     VIEWS,
     View,
     as_text,
+    slow_state,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -142,8 +143,7 @@ def context_values(values: Mapping[str, float | None]) -> list[tuple[str, list[b
 
 def slow_values(row: SlowRow) -> list[tuple[str, list[bytes]]]:
     """A slow row's fields and values in turn."""
-    state = {"source": row.source, "provenance": row.provenance, "reasons": as_text(row.reasons)}
-    return [_pairs(_SLOW_VIEWS[row.view], {**row.values, **state})]  # type: ignore[index]
+    return [_pairs(_SLOW_VIEWS[row.view], {**row.values, **slow_state(row)})]  # type: ignore[index]
 
 
 def sequence_bytes(sequence: Floats) -> bytes:

@@ -86,6 +86,10 @@ class SlowView:
     def names(self) -> tuple[str, ...]:
         return tuple(feature.name for feature in self.features)
 
+    def state(self, name: str) -> str:
+        """The column of `source`, `provenance` or `reasons`."""
+        return f"{self.name}_{name}"
+
     @property
     def lag_ns(self) -> int:
         """From the moment a backfilled row describes to its `created`: its series' greatest publication lag."""

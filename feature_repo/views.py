@@ -23,7 +23,7 @@ from feature_repo.context import CONTEXT_FEATURE
 from feature_repo.contracts import NANOS
 from feature_repo.features import FAMILIES, FEATURES, FORECAST_BAR
 from feature_repo.slow_features import SLOW_VIEWS as DECLARED
-from feature_repo.slow_features import SlowView
+from feature_repo.slow_features import VIEW_OF, SlowRow, SlowView
 
 PROJECT = "bitcoin_trading"
 ENTITY = "symbol"
@@ -98,20 +98,28 @@ VIEWS = (*ROW_VIEWS, SEQUENCE_VIEW, CONTEXT_VIEW)
 
 def _slow(view: SlowView) -> View:
     columns = tuple(Column(f.name, "double", f"{f.formula} [{f.unit}]") for f in view.features)
+    state = tuple(Column(view.state(name), "string", description) for name, description in SLOW_STATE.items())
     return View(
-        f"{view.name}_features", (*columns, *SLOW_STATE), cast(SlowZone, view.name), view.ttl_ns // NANOS,
+        f"{view.name}_features", (*columns, *state), cast(SlowZone, view.name), view.ttl_ns // NANOS,
         view.description,
     )
 
 
-SLOW_STATE = (
-    Column("source", "string", "live | recording | simulated"),
-    Column("provenance", "string", "live | backfill"),
-    Column("reasons", "string", "JSON object: feature name → why it is null"),
-)
+SLOW_STATE: Mapping[str, str] = {
+    "source": "live | recording | simulated",
+    "provenance": "live | backfill",
+    "reasons": "JSON object: feature name → why it is null",
+}
+"""What a slow row is besides its features; each view has names of its own for it, so that views can be joined."""
 SLOW_VIEWS = tuple(_slow(view) for view in DECLARED)
 STORED_VIEWS = (*VIEWS, *SLOW_VIEWS)
 """Every view of the store."""
+
+
+def slow_state(row: SlowRow) -> dict[str, str]:
+    """The text columns of a slow row."""
+    told = {"source": row.source, "provenance": row.provenance, "reasons": as_text(row.reasons)}
+    return {VIEW_OF[row.view].state(name): told[name] for name in SLOW_STATE}
 
 
 def services() -> Mapping[str, Mapping[str, tuple[str, ...]]]:

@@ -47,11 +47,12 @@ class Poller:
     failures: int = 0
     """Rounds in a row in which no provider answered well."""
     reason: str = ""
-    """What the last of them was told."""
+    """What the last of them was told, provider by provider."""
     stale: bool = False
     newest: Observation | None = None
     """The last good one of the newest moment."""
     _told: dict[tuple[str, int], float] = field(default_factory=dict)
+    _failed_with: list[str] = field(default_factory=list)
 
     @property
     def series(self) -> Series:
@@ -68,7 +69,7 @@ class Poller:
 
     async def poll(self, now_ns: int) -> int:
         """One round. Returns how long to wait until the next, ns."""
-        answered = False
+        answered, self._failed_with = False, []
         for endpoint in self.asked.endpoints:
             try:
                 answered = await self._ask(endpoint, now_ns)
@@ -77,6 +78,7 @@ class Poller:
             if answered:
                 break
         self.failures = 0 if answered else self.failures + 1
+        self.reason = "" if answered else "; ".join(self._failed_with)
         self._judge(now_ns)
         return self._pause_ns()
 
@@ -145,7 +147,7 @@ class Poller:
         self._failed(endpoint, str(error))
 
     def _failed(self, endpoint: Endpoint, reason: str) -> None:
-        self.reason = f"{endpoint.provider}: {reason}"
+        self._failed_with.append(f"{endpoint.provider}: {reason}")
         self.metrics.polls.labels(self.asked.series, endpoint.provider, "failed").inc()
         log.warning("poll_failed", series=self.asked.name, provider=endpoint.provider, reason=reason)
 
@@ -153,9 +155,7 @@ class Poller:
         """Whether the newest value is too old, told once when it becomes so."""
         newest = self.newest
         stale = newest is None or now_ns - newest.ts_event > self.series.stale_ns
-        if not stale:
-            self.reason = ""
-        elif newest is not None and not self.stale:
+        if stale and newest is not None and not self.stale:
             again = newest.model_copy(update={"ts_init": now_ns, "created": now_ns, "stale": True})
             self.publish(topics.slow_topic(again.series, again.symbol), again)
             log.warning("series_stale", series=self.asked.name, reason=self.reason)

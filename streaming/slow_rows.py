@@ -173,6 +173,7 @@ def _moment(observation: Observation) -> tuple[str, str, str, str, int]:
 
 def _row_of(view: SlowView, record: dict[str, Any]) -> SlowRow:
     return SlowRow(
-        view.name, record["symbol"], record["ts_event"], record["created"], record["source"], record["provenance"],
-        {name: record[name] for name in view.names}, json.loads(record["reasons"]),
+        view.name, record["symbol"], record["ts_event"], record["created"], record[view.state("source")],
+        record[view.state("provenance")], {name: record[name] for name in view.names},
+        json.loads(record[view.state("reasons")]),
     )
