@@ -298,18 +298,18 @@ def _expect(low: float, high: float, series: str) -> Expectation:
 def _macro_features() -> Iterable[SlowFeature]:
     for name in PRICES:
         for back, bound in ((1, 0.25), (5, 0.4)):
-            yield SlowFeature(f"{name}_return_{back}d", "log return", f"ln(close_e / close {back} session(s) before)",
+            yield SlowFeature(f"{name}_return_{back}d", "log return", f"ln(close_e / close_{{n-{back}}})",
                               _return(name, back), _expect(-bound, bound, name))
         for window in BETA_WINDOWS:
             yield SlowFeature(
                 f"beta_{name}_{window}d", "ratio",
-                f"cov(b, m) / var(m), {window} sessions; b the symbol's, m the series' log return between closes",
+                f"cov(b, m) / var(m) over {window} sessions; log returns, b the symbol's, m the series'",
                 _beta(name, window), _expect(-25.0, 25.0, name))
     for name, unit, bound in zip(LEVELS, ("points", "percentage points"), (60.0, 2.0), strict=True):
         series = SERIES[name]
         yield SlowFeature(f"{name}_close_1d", series.unit, "close_e", _level(name),
                           _expect(series.low, series.high, name))
-        yield SlowFeature(f"{name}_change_1d", unit, "close_e - close of the session before", _change(name),
+        yield SlowFeature(f"{name}_change_1d", unit, "close_e - close_{n-1}", _change(name),
                           _expect(-bound, bound, name))
 
 
