@@ -20,6 +20,8 @@ from feature_repo.contracts import HOUR_NS, MINUTE_NS, SECOND_NS, VenueRefused
 
 MOST_BYTES = 2 * 2**20
 """The longest sound answer here, a series of years, is a tenth of it."""
+MOST_KEPT = 1_000
+"""Validators kept; an address that holds a day is another one tomorrow."""
 WAITING = (418, 429, 503)
 DEFAULT_WAIT_NS = MINUTE_NS
 LONGEST_WAIT_NS = 6 * HOUR_NS
@@ -83,6 +85,8 @@ class Fetcher:
                 raise VenueRefused(f"{host}: expected at most {self.most_bytes} bytes, found more")
         told = {"If-None-Match": response.headers.get("etag"),
                 "If-Modified-Since": response.headers.get("last-modified")}
+        if len(self._validators) >= MOST_KEPT:
+            self._validators.clear()
         self._validators[url] = {name: value for name, value in told.items() if value}
         return Answer(bytes(body), response.headers, host, self.wall())
 

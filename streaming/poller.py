@@ -51,7 +51,8 @@ class Poller:
     stale: bool = False
     newest: Observation | None = None
     """The last good one of the newest moment."""
-    _told: dict[tuple[str, int], float] = field(default_factory=dict)
+    _told: dict[str, dict[int, float]] = field(default_factory=dict)
+    """Instrument → what its last answer said, value by moment."""
     _failed_with: list[str] = field(default_factory=list)
 
     @property
@@ -101,8 +102,7 @@ class Poller:
             self.fetcher.forget(answer)
             self._bury(endpoint, answer.body, error, answer.at_ns)
             return False
-        for observation in found:
-            self._tell(observation)
+        self._tell(found)
         self.metrics.polls.labels(self.asked.series, endpoint.provider, "ok").inc()
         return True
 
@@ -129,14 +129,16 @@ class Poller:
         self.series.check(observation)
         return observation
 
-    def _tell(self, observation: Observation) -> None:
-        if self.newest is None or observation.ts_event >= self.newest.ts_event:
-            self.newest = observation
-        moment = (observation.instrument, observation.ts_event)
-        if self._told.get(moment) != observation.value:
-            self._told[moment] = observation.value
-            self.publish(topics.slow_topic(observation.series, observation.symbol), observation)
-            self.metrics.observations.labels(observation.series, observation.provider).inc()
+    def _tell(self, found: list[Observation]) -> None:
+        """Publish what the answer before did not say of one instrument."""
+        told = self._told.get(found[0].instrument, {})
+        for observation in found:
+            if self.newest is None or observation.ts_event >= self.newest.ts_event:
+                self.newest = observation
+            if told.get(observation.ts_event) != observation.value:
+                self.publish(topics.slow_topic(observation.series, observation.symbol), observation)
+                self.metrics.observations.labels(observation.series, observation.provider).inc()
+        self._told[found[0].instrument] = {each.ts_event: each.value for each in found}
 
     def _bury(self, endpoint: Endpoint, body: bytes, error: InvalidMessage, now_ns: int) -> None:
         letter = topics.dead_letter(
@@ -161,12 +163,6 @@ class Poller:
             log.warning("series_stale", series=self.asked.name, reason=self.reason)
         self.stale = stale
         self.metrics.judge(self.asked, newest, stale=stale)
-        self._forget(now_ns)
-
-    def _forget(self, now_ns: int) -> None:
-        """What no provider tells any longer need not be remembered."""
-        oldest = now_ns - 400 * 86_400 * NANOS
-        self._told = {moment: value for moment, value in self._told.items() if moment[1] >= oldest}
 
     def _pause_ns(self) -> int:
         if not self.failures:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from candlewick import app
 from feature_repo.contracts import DAY_NS, HOUR_NS, SECOND_NS, Bar, Observation, StoreUnavailable
 from feature_repo.lake_reader import Lake
 from feature_repo.slow_features import SLOW_VIEWS, SlowRow, rows
 from feature_repo.slow_series import session_close
 from streaming import slow_history
 from streaming.lake import LakeWriter
+from streaming.lake_upkeep import Upkeep
 from streaming.slow_rows import SlowRows, lake_closes, new_among, read_observations
 from tests.feature_repo.made_observations import (
     END_NS,
@@ -166,6 +170,15 @@ def test_a_month_of_a_slow_zone_is_one_folder(tmp_path: Path) -> None:
     assert some.num_rows == 3
 
 
+def test_a_month_of_a_slow_zone_is_kept_until_its_last_day_is_past_its_time(tmp_path: Path) -> None:
+    slow_rows(tmp_path, Online(), ("BTCUSDT",))(made_fear_greed(3))
+    month_ends = END_NS // DAY_NS * DAY_NS + DAY_NS
+    writer = LakeWriter.open(tmp_path.as_uri())
+    gone = [Upkeep(writer, {"fear_greed": 30}, lambda at=at: at).all_expired(dry_run=True)["fear_greed"]["hours"]
+            for at in (month_ends + 29 * DAY_NS, month_ends + 30 * DAY_NS)]
+    assert gone == [0, 1]
+
+
 def test_of_two_words_on_one_moment_the_first_and_each_change_count(tmp_path: Path) -> None:
     at = END_NS // DAY_NS * DAY_NS
     told = [observation("fear_greed", at, value, created=at + n) for n, value in enumerate((40.0, 40.0, 41.0, 40.0))]
@@ -261,6 +274,16 @@ def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, text:
 def test_a_folder_without_such_files_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--source context: expected files such as .* found none"):
         backfilled(tmp_path / "lake", tmp_path)
+
+
+def test_the_verb_brings_them_in_once_and_names_what_is_wrong(tmp_path: Path) -> None:
+    env = {"CANDLEWICK_RUN_DIR": str(tmp_path / "run"), "CANDLEWICK_DATA_DIR": str(write_files(tmp_path / "data"))}
+    words = ["backfill", "--source", "context", "--symbol", "BTCUSDT", "--json"]
+    first, again = (json.loads(CliRunner().invoke(app, words, env=env).stdout) for _ in range(2))
+    assert (first["rows"]["macro"], again["rows"]["macro"], again["held"]) == (2, 0, 8)
+    wrong = CliRunner().invoke(app, [*words, "--from", "2025-03-01T00:00Z"], env=env)
+    assert wrong.exit_code != 0
+    assert "expected both --from and --to" in str(wrong.exception)
 
 
 def test_every_declared_series_of_the_made_market_reaches_its_view() -> None:
