@@ -69,7 +69,7 @@ replay: ## Play frames (ARGS="--frames FILE --speed N --once"), or the past agai
 lake: ## Show the lake's files; merge or remove without a stream (ARGS="compact", "retain --dry-run")
 	@$(CANDLEWICK) lake $(if $(ARGS),$(ARGS),status) $(JSON_FLAG)
 
-backfill: ## Bring past bars into the lake (ARGS="--from TIME --to TIME --source raw")
+backfill: ## Bring the past into the lake (ARGS="--from TIME --to TIME --source raw", "--source context")
 	@$(CANDLEWICK) backfill $(ARGS) $(JSON_FLAG)
 
 reconcile: ## Compare the lake's bars with a witness, write revisions (ARGS="--from TIME --to TIME --dry-run")

@@ -300,6 +300,8 @@ def recordings(
 From = Annotated[str | None, typer.Option("--from", help="The seconds that close after this time (ISO 8601)")]
 To = Annotated[str | None, typer.Option("--to", help="… up to this one.")]
 Told = Annotated[str, typer.Option("--source", help="klines (the venue's), raw (the lake's) or files (with --frames).")]
+ToldOrContext = Annotated[
+    str, typer.Option("--source", help="As of reconcile, or context: the data folder's funding, macro and the like.")]
 TradeFiles = Annotated[list[Path] | None, typer.Option("--frames", help="Trade archives or recorded frames.")]
 Interval = Annotated[str, typer.Option("--interval", help="Of klines: 1m or 1s.")]
 OneSymbol = Annotated[str | None, typer.Option("--symbol", help="Default: all that are followed.")]
@@ -310,18 +312,21 @@ def backfill(
     days: Annotated[int, typer.Option(min=1, help="Without times: whole days of minute bars, up to now.")] = 30,
     start: From = None,
     end: To = None,
-    source: Told = "klines",
+    source: ToldOrContext = "klines",
     frames: TradeFiles = None,
     interval: Interval = "1m",
     symbol: OneSymbol = None,
     as_json: Json = False,
 ) -> None:
-    """Bring past bars and their rows into the lake; what is there already stays as it is."""
+    """Bring past bars, or slow series, and their rows into the lake; what is there already stays as it is."""
     from feature_repo.settings import load_settings
     from infra.stack import control
     from streaming import mend_verbs
 
     settings = control.with_venue(load_settings())
+    if source == "context":
+        show(mend_verbs.backfill_context(settings, followed(settings, symbol), start, end), as_json)
+        return
     asked = mend_verbs.asked(followed(settings, symbol), start, end, source, frames or (), interval)
     show(mend_verbs.backfill(settings, asked, days), as_json)
 

@@ -299,6 +299,28 @@ class Alert(MarketMessage):
     summary: Annotated[str, Field(max_length=2000)]
 
 
+MARKET = "MARKET"
+"""The symbol of an observation that is of no one instrument."""
+
+
+class Observation(MarketMessage):
+    """One value of a slow series as a provider told it. Identity: (symbol, series, instrument, ts_event, created).
+
+    `symbol` is a perpetual contract's id, or `MARKET`; `instrument` the provider's own name of what it told, such as
+    `SPY`. `ts_event` is the time that the value describes, `created` when it became known: `ts_init`, or of a
+    backfilled one `ts_event` + the series' declared lag. `value` in the series' unit. `stale`: said again because
+    nothing newer was to be had; its value and `ts_event` are those of the last good one.
+    """
+
+    series: Label
+    provider: Label
+    instrument: Label
+    created: Nanos
+    provenance: Provenance = "live"
+    value: Finite
+    stale: bool = False
+
+
 class DeadLetter(Message):
     """A message that could not be used, kept exactly as it came with the reason."""
 
@@ -423,7 +445,7 @@ class LiveUpdate(Message):
 
 WIRE_MESSAGES: tuple[type[Message], ...] = (
     Trade, SecondClosed, OrderBook, Bar, FeatureRow, MarketSummary, Prediction, Alert, DeadLetter, FollowedSymbol,
-    MissingTrades,
+    MissingTrades, Observation,
 )
 API_MESSAGES: tuple[type[Message], ...] = (
     *WIRE_MESSAGES, PredictRequest, SymbolList, Market, LiveStatus, LiveSnapshot, LiveUpdate,

@@ -18,7 +18,7 @@ from feast.types import Bytes, Float64, Int64, String
 from feature_repo.models import Model, model_services, models
 from feature_repo.offline_store import LakeSource
 from feature_repo.settings import load_settings
-from feature_repo.views import ENTITY, PROJECT, VIEWS, View, definitions_hash, services
+from feature_repo.views import ENTITY, PROJECT, SLOW_VIEWS, STORED_VIEWS, View, definitions_hash, services
 
 _TYPES = {"double": Float64, "int64": Int64, "string": String, "bytes": Bytes}
 
@@ -32,6 +32,10 @@ symbol = Entity(
 sources = {
     "features": LakeSource(name="lake_features", zone="features", description="Feature rows, one a second and symbol"),
     "context": LakeSource(name="lake_context", zone="context", description="The slow view, one row an hour"),
+    **{
+        view.zone: LakeSource(name=f"lake_{view.zone}", zone=str(view.zone), description=view.description)
+        for view in SLOW_VIEWS
+    },
     None: LakeSource(name="online_only", description="Written by the stream, rebuilt offline: no history"),
 }
 
@@ -63,7 +67,7 @@ def services_of(held: Iterable[Model]) -> dict[str, FeatureService]:
     }
 
 
-views = {view.name: _view(view) for view in VIEWS}
+views = {view.name: _view(view) for view in STORED_VIEWS}
 feature_services = {name: _service(name, dict(taken)) for name, taken in services().items()}
 objects = [project, symbol, *sources.values(), *views.values(), *feature_services.values()]
 # Feast finds objects as module attributes only. `feast apply` is run with the deployment's environment: its models.

@@ -22,6 +22,7 @@ from pydantic.json_schema import models_json_schema
 
 from feature_repo.contracts import API_MESSAGES, WIRE_MESSAGES, Message
 from feature_repo.features import FEATURE_SET, FEATURES, Expectation
+from feature_repo.slow_features import SLOW_VIEWS
 
 SCHEMAS = Path(__file__).parent / "schemas"
 DOCS = Path(__file__).parent.parent / "docs"
@@ -140,8 +141,38 @@ def features_page() -> str:
         "than a minute older than the newest row. `candlewick quality` reports what misses that; no value is altered.",
         "",
         "| name | family | unit | window, s | requires | formula | expected |", "|---|---|---|---|---|---|---|",
-        *rows, "",
+        *rows, "", *_slow_page(),
     ])
+
+
+def _slow_page() -> list[str]:
+    """The tables of slow views: one a view, and what holds of all its rows above it."""
+    lines = [
+        "# Slow features", "",
+        "Made from `SLOW_VIEWS`; what they are made of and when it is known: [slow-views.md](slow-views.md).",
+        "e is the moment that a row describes, n a session of New York's.", "",
+    ]
+    for view in SLOW_VIEWS:
+        lag, ttl = _span(view.lag_ns), _span(view.ttl_ns)
+        known = f"A backfilled row is known {lag} after e; {ttl} after it none is an answer."
+        lines += [
+            f"## `{view.name}_features`", "", f"{view.description[0].upper()}{view.description[1:]}. {known}", "",
+            "| name | unit | formula | expected |", "|---|---|---|---|",
+            *(f"| `{f.name}` | {f.unit} | {f.formula} | {_bounds(f.expects)} |" for f in view.features), "",
+        ]
+    return lines
+
+
+def _span(ns: int) -> str:
+    """A span of time in its largest whole unit.
+
+    >>> _span(86_400 * 10**9), _span(300 * 10**9)
+    ('1 d', '5 min')
+    """
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if ns % (size * 10**9) == 0:
+            return f"{ns // (size * 10**9)} {unit}"
+    return f"{ns / 10**9:g} s"
 
 
 def _bounds(expects: Expectation) -> str:

@@ -8,6 +8,8 @@
 `<lake>/<zone>/<base>/date=YYYY-MM-DD/hour=HH/*.parquet`, the hour being that of the close. An hour has one file that
 its one owner replaces (`owned_file`; in `raw` one a topic and partition, `raw_hour_file`), and beside it what is still
 to be merged: `rev-<provenance>-<hash>.parquet` of anyone else, in `raw` a file a batch, named by its offsets.
+A zone of slow series (`MONTHLY`) has a folder a month, that of its first hour: a file a day for a value a day would be
+thousands of files.
 A column is a field of the zone's message; what is not a scalar is JSON text, and a feature row has one
 column per feature. Times stay int64 nanoseconds; `event_timestamp` and `created_timestamp` are the same
 times as timestamp[us, UTC] for Feast and people, `created_timestamp` rounded up so that nothing is known early.
@@ -29,17 +31,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.context import CONTEXT_FEATURE
-from feature_repo.contracts import HOUR_NS, Alert, Bar, FeatureRow, Message, Prediction
+from feature_repo.contracts import HOUR_NS, Alert, Bar, FeatureRow, Message, Observation, Prediction
 from feature_repo.derive import spark_schema
 from feature_repo.features import FEATURE_NAMES
+from feature_repo.slow_features import VIEW_OF, SlowRow
 from feature_repo.topics import base
-from feature_repo.views import as_text
+from feature_repo.views import SLOW_STATE, SlowZone, as_text, slow_state
 
-Zone = Literal["raw", "clean", "features", "predictions", "alerts", "context"]
-ZONES: tuple[Zone, ...] = get_args(Zone)
+Zone = Literal["raw", "clean", "features", "predictions", "alerts", "context", "observations"] | SlowZone
+ZONES: tuple[Zone, ...] = tuple(zone for group in get_args(Zone) for zone in get_args(group))
 MESSAGES: Mapping[str, type[Message]] = {
-    "clean": Bar, "features": FeatureRow, "predictions": Prediction, "alerts": Alert,
+    "clean": Bar, "features": FeatureRow, "predictions": Prediction, "alerts": Alert, "observations": Observation,
 }
+MONTHLY = frozenset({"observations", *VIEW_OF})
+"""Zones with a folder a month instead of one an hour."""
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 EVENT_TIMESTAMP, CREATED_TIMESTAMP = "event_timestamp", "created_timestamp"
 RAW_SCHEMA = pa.schema([
@@ -54,9 +59,8 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "predictions": ("model_version", "symbol", "ts_event"),
     "alerts": ("rule", "symbol", "window_start"),
     "context": ("symbol", "ts_event", "created"),
-}
-_OWNED_FILE = {
-    "clean": "bars", "features": "features", "predictions": "predictions", "alerts": "alerts", "context": "context",
+    "observations": ("symbol", "series", "instrument", "ts_event", "created"),
+    **dict.fromkeys(VIEW_OF, ("symbol", "ts_event", "created")),
 }
 _ARROW = {"long": pa.int64(), "double": pa.float64(), "string": pa.string(), "boolean": pa.bool_()}
 _TIMES = [pa.field(EVENT_TIMESTAMP, TIMESTAMP, nullable=False), pa.field(CREATED_TIMESTAMP, TIMESTAMP, nullable=False)]
@@ -72,6 +76,10 @@ class ContextRow:
     value: float | None
 
 
+Row = Message | ContextRow | SlowRow
+"""What a zone's row is made of."""
+
+
 def hour_folder(zone: Zone, symbol: str, close_ns: int) -> str:
     """The folder, relative to the lake's root, of a row that closes at `close_ns`."""
     return base_folder(zone, base(symbol), close_ns)
@@ -79,7 +87,27 @@ def hour_folder(zone: Zone, symbol: str, close_ns: int) -> str:
 
 def base_folder(zone: Zone, base_asset: str, close_ns: int) -> str:
     """The hour's folder of a base asset: its symbols' rows lie in the same files, told apart by `symbol`."""
-    return f"{zone}/{base_asset}/{date_folder(close_ns)}/hour={_utc(close_ns):%H}"
+    at = folder_start(zone, close_ns)
+    return f"{zone}/{base_asset}/{date_folder(at)}/hour={_utc(at):%H}"
+
+
+def folder_start(zone: Zone, close_ns: int) -> int:
+    """Start, ns, of the hour, or in a monthly zone of the month, in whose folder a close lies.
+
+    >>> folder_start("macro", 45 * 24 * HOUR_NS) // HOUR_NS // 24
+    31
+    """
+    if zone not in MONTHLY:
+        return close_ns // HOUR_NS * HOUR_NS
+    first = _utc(close_ns).replace(day=1, hour=0, minute=0, second=0)
+    return int(first.timestamp()) * HOUR_NS // 3600
+
+
+def folder_end(zone: Zone, start_ns: int) -> int:
+    """The last nanosecond of the folder that starts then."""
+    if zone not in MONTHLY:
+        return start_ns + HOUR_NS - 1
+    return folder_start(zone, start_ns + 32 * 24 * HOUR_NS) - 1
 
 
 def hour_of(path: str) -> int:
@@ -110,7 +138,7 @@ def owned_file(zone: Zone) -> str:
     >>> owned_file("clean")
     'bars.parquet'
     """
-    return f"{_OWNED_FILE[zone]}.parquet"
+    return "bars.parquet" if zone == "clean" else f"{zone}.parquet"
 
 
 def raw_file(topic: str, partition: int, first_offset: int, last_offset: int) -> str:
@@ -164,13 +192,18 @@ def zone_schema(zone: Zone) -> pa.Schema:
         keys = [pa.field("symbol", pa.string(), False), pa.field("ts_event", pa.int64(), False),
                 pa.field("created", pa.int64(), False)]
         return pa.schema([*keys, pa.field(CONTEXT_FEATURE, pa.float64()), *_TIMES])
+    if zone in VIEW_OF:
+        whole = [pa.field(name, pa.int64(), False) for name in ("ts_event", "created")]
+        texts = [pa.field(VIEW_OF[zone].state(name), pa.string(), False) for name in SLOW_STATE]
+        values = [pa.field(name, pa.float64()) for name in VIEW_OF[zone].names]
+        return pa.schema([pa.field("symbol", pa.string(), False), *whole, *texts, *values, *_TIMES])
     columns = [field for record in spark_schema(MESSAGES[zone])["fields"] for field in _fields(zone, record)]
     return pa.schema([*columns, *_TIMES])
 
 
-def flatten(zone: Zone, message: Message | ContextRow) -> dict[str, Any]:
+def flatten(zone: Zone, message: Row) -> dict[str, Any]:
     """A message as the values of its row."""
-    record = _context_record(message) if isinstance(message, ContextRow) else message.model_dump()
+    record = message.model_dump() if isinstance(message, Message) else _record(message)
     values = record.pop("values") if zone == "features" else {}
     texts = {name: as_text(x) for name, x in record.items() if isinstance(x, dict | list)}
     created = record["created"] if "created" in record else record["ts_init"]
@@ -190,7 +223,7 @@ def unflatten(zone: Zone, record: Mapping[str, Any]) -> Message:
     return kind.model_validate(fields)
 
 
-def to_table(zone: Zone, messages: Iterable[Message | ContextRow]) -> pa.Table:
+def to_table(zone: Zone, messages: Iterable[Row]) -> pa.Table:
     """Messages as a table with the zone's columns, in the order given."""
     rows = [flatten(zone, message) for message in messages]
     schema = zone_schema(zone)
@@ -255,8 +288,11 @@ def _texts(kind: type[Message]) -> frozenset[str]:
     return frozenset(f["name"] for f in spark_schema(kind)["fields"] if not isinstance(f["type"], str))
 
 
-def _context_record(row: ContextRow) -> dict[str, Any]:
-    return {"symbol": row.symbol, "ts_event": row.ts_event, "created": row.created, CONTEXT_FEATURE: row.value}
+def _record(row: ContextRow | SlowRow) -> dict[str, Any]:
+    keys = {"symbol": row.symbol, "ts_event": row.ts_event, "created": row.created}
+    if isinstance(row, ContextRow):
+        return {**keys, CONTEXT_FEATURE: row.value}
+    return {**keys, **slow_state(row), **row.values}
 
 
 def _fields(zone: Zone, record: Mapping[str, Any]) -> list[pa.Field]:

@@ -24,6 +24,8 @@ from feature_repo.lake_layout import (
     conform,
     date_folder,
     filesystem,
+    folder_end,
+    folder_start,
     hour_of,
     identity,
     merge,
@@ -55,7 +57,7 @@ class Lake:
 
     def files(self, zone: Zone, base_asset: str, start_ns: int, end_ns: int) -> list[str]:
         """Parquet files of the hours that hold closes in [start, end], sorted by path."""
-        folders = self._folders_within(f"{self.root}/{zone}/{base_asset}", start_ns, end_ns)
+        folders = self._folders_within(f"{self.root}/{zone}/{base_asset}", folder_start(zone, start_ns), end_ns)
         return sorted(path for folder in folders for path in self._versions(folder))
 
     def bases(self, zone: Zone) -> list[str]:
@@ -73,7 +75,7 @@ class Lake:
     def newest(self, zone: Zone, symbol: str) -> int | None:
         """Greatest `ts_event` of a symbol in the zone; null when it has no row."""
         for start in self.hours(zone, base(symbol)):
-            closes = self.rows(zone, [symbol], start, start + HOUR_NS - 1, ["ts_event"])["ts_event"]
+            closes = self.rows(zone, [symbol], start, folder_end(zone, start), ["ts_event"])["ts_event"]
             if len(closes):
                 return int(pc.max(closes).as_py())
         return None
@@ -161,7 +163,8 @@ class Lake:
     ) -> list[T]:
         """`read` of each folder's files, a day or an hour, as they were at one moment; empty folders are left out."""
         try:
-            folders = list(self._folders_within(f"{self.root}/{zone}/{base_asset}", start_ns, end_ns))
+            first_ns = folder_start(zone, start_ns)
+            folders = list(self._folders_within(f"{self.root}/{zone}/{base_asset}", first_ns, end_ns))
             found = [self._snapshot(folder, read) for folder in folders]
         except OSError as error:
             raise StoreUnavailable(f"lake expected at {self.root}, found {error}; check lake_url") from error

@@ -23,7 +23,20 @@ from pydantic import ValidationError
 from feature_repo.contracts import AHEAD_S, NANOS, SYMBOL_PATTERN, FeatureRow, InvalidMessage
 from feature_repo.features import FEATURE_NAMES, FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.redis_layout import decode, decode_time, encode, event_time_field, feature_field, version_field
-from feature_repo.views import CONTEXT_VIEW, FAMILY_VIEWS, ROW_STATE, ROW_VIEWS, SEQUENCE_VIEW, VIEWS, View, as_text
+from feature_repo.slow_features import SlowRow
+from feature_repo.views import (
+    CONTEXT_VIEW,
+    FAMILY_VIEWS,
+    ROW_STATE,
+    ROW_VIEWS,
+    SEQUENCE_VIEW,
+    SLOW_VIEWS,
+    STORED_VIEWS,
+    VIEWS,
+    View,
+    as_text,
+    slow_state,
+)
 
 Floats = npt.NDArray[np.float64]
 SEQUENCE_SHAPE = (SEQUENCE_LENGTH, len(FORECAST_BAR))
@@ -66,13 +79,15 @@ def _plan() -> Plan:
     versions = [version_field(view.name) for view in (*ROW_VIEWS, SEQUENCE_VIEW)]
     times = [event_time_field(ROW_STATE.name), event_time_field(CONTEXT_VIEW.name)]
     fields = (*values, *versions, *times)
-    assert len(set(fields)) == len(fields), "two features share a murmur3 field: rename one"
+    stored = [feature_field(view.name, name) for view in STORED_VIEWS for name in view.names]
+    assert len(set(stored)) == len(stored), "two features share a murmur3 field: rename one"
     return Plan(columns, fields)
 
 
 PLAN = _plan()
 VERSION_FIELDS = (event_time_field(ROW_STATE.name), feature_field(ROW_STATE.name, "created"))
-_FIELDS_OF = {view.name: tuple(feature_field(view.name, name) for name in view.names) for view in VIEWS}
+_FIELDS_OF = {view.name: tuple(feature_field(view.name, name) for name in view.names) for view in STORED_VIEWS}
+_SLOW_VIEWS = {view.zone: view for view in SLOW_VIEWS}
 
 
 def check_write(write: OnlineWrite, now_ns: int) -> None:
@@ -124,6 +139,11 @@ def view_values(write: OnlineWrite) -> list[tuple[str, list[bytes]]]:
 def context_values(values: Mapping[str, float | None]) -> list[tuple[str, list[bytes]]]:
     """The slow view's fields and values in turn."""
     return [_pairs(CONTEXT_VIEW, values)]
+
+
+def slow_values(row: SlowRow) -> list[tuple[str, list[bytes]]]:
+    """A slow row's fields and values in turn."""
+    return [_pairs(_SLOW_VIEWS[row.view], {**row.values, **slow_state(row)})]  # type: ignore[index]
 
 
 def sequence_bytes(sequence: Floats) -> bytes:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from feature_repo.contracts import NANOS, SECOND_NS
 from feature_repo.features import FEATURE_NAMES, FEATURES, Feature
+from feature_repo.slow_features import SlowFeature, SlowView
 
 TOLERANCE = 1e-9
 """How far a value may lie beyond a bound that rounding can pass."""
@@ -58,7 +59,7 @@ class Column:
         due = self.rows - self.excused
         return self.nulls / due if due else 0.0
 
-    def missed(self, feature: Feature) -> list[str]:
+    def missed(self, feature: Feature | SlowFeature) -> list[str]:
         """Which expectations were not met: range, null, stale."""
         expects = feature.expects
         met = {
@@ -67,7 +68,7 @@ class Column:
         }
         return [name for name, is_met in met.items() if not is_met]
 
-    def as_dict(self, feature: Feature) -> dict[str, Any]:
+    def as_dict(self, feature: Feature | SlowFeature) -> dict[str, Any]:
         return {**asdict(self), "nulls": self.nulls, "null_share": round(self.null_share, 6),
                 "missed": self.missed(feature)}
 
@@ -81,6 +82,21 @@ def examine(rows: pa.Table) -> dict[str, Column]:
         feature.name: _column(values[known[:, i], i], known[:, i], excused[:, i], times, int(outside[i]))
         for i, feature in enumerate(FEATURES)
     }
+
+
+def examine_slow(rows: pa.Table, view: SlowView) -> dict[str, Column]:
+    """Every feature of some rows of one symbol and slow view, in order of `ts_event`."""
+    times = rows["ts_event"].to_numpy()
+    reasons = [json.loads(text) for text in rows[view.state("reasons")].to_pylist()]
+    found = {}
+    for feature in view.features:
+        values = rows[feature.name].to_numpy().astype(np.float64)
+        known = ~np.isnan(values)
+        excused = np.array([str(each.get(feature.name, "")).startswith(EXCUSES) for each in reasons], dtype=bool)
+        expects = feature.expects
+        outside = (values < expects.low - TOLERANCE) | (values > expects.high + TOLERANCE)
+        found[feature.name] = _column(values[known], known, excused, times, int(outside.sum()))
+    return found
 
 
 def _column(

@@ -40,6 +40,7 @@ class Ports:
     streaming: int = 18102
     monitoring: int = 18103
     publisher: int = 18104
+    pollers: int = 18105
     service: int = 18300
     frontend: int = 13000
     prometheus: int = 19090
@@ -89,6 +90,14 @@ class Settings:
     """WebSocket hosts of USD-M futures, tried in order."""
     venue_usdm_rest: tuple[str, ...] = ("https://fapi.binance.com",)
     """REST hosts of USD-M futures, tried in order."""
+    bybit_rest: tuple[str, ...] = ("https://api.bybit.com", "https://api.bytick.com")
+    """REST hosts of the second source of funding rates, tried in order."""
+    yahoo_rest: tuple[str, ...] = ("https://query1.finance.yahoo.com", "https://query2.finance.yahoo.com")
+    """Hosts of the macro series' first provider, tried in order."""
+    fred_rest: tuple[str, ...] = ("https://fred.stlouisfed.org",)
+    """Hosts of their second."""
+    fear_greed_rest: tuple[str, ...] = ("https://api.alternative.me",)
+    """Hosts of the Fear & Greed index, tried in order."""
     history_days: int = 30
     """Days of minute bars that ingest's first start brings into the lake; 0 brings none."""
     mlflow_uri: str = ""

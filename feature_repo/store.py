@@ -32,11 +32,13 @@ from feature_repo.online_row import (
     context_values,
     parse,
     parse_version,
+    slow_values,
     view_values,
 )
 from feature_repo.redis_client import available, connect, connect_async
 from feature_repo.redis_layout import encode_time, entity_key, mirror_key, version
 from feature_repo.settings import Settings
+from feature_repo.slow_features import SlowRow
 from feature_repo.views import ENTITY, MIRROR_TTL_S, PROJECT
 
 if TYPE_CHECKING:
@@ -99,6 +101,17 @@ class FeatureStore:
         )
         with available(self.settings.redis_writer):
             return run(self.writer, [Call([self._key(symbol)], told)])[0] > 0
+
+    def write_slow(self, row: SlowRow) -> bool:
+        """Write a row of a slow view; true when it was news. The lake's row is its writer's task.
+
+        Raises `InvalidMessage` as `write` does.
+        """
+        check_times(row.symbol, row.ts_event, row.created, self.clock_ns())
+        check_finite(row.symbol, row.values)
+        told = arguments(version(row.ts_event, row.created), encode_time(row.ts_event // 1000), slow_values(row))
+        with available(self.settings.redis_writer):
+            return run(self.writer, [Call([self._key(row.symbol)], told)])[0] > 0
 
     def read(self, symbol: str) -> OnlineRow | None:
         """The newest whole row of a symbol by one HMGET; null where there is none. Its age is the caller's to judge."""

@@ -46,10 +46,12 @@ CLEAN, FEATURES, PREDICTIONS = "crypto_clean", "crypto_features", "crypto_predic
 ANALYTICS, ALERTS, DEAD_LETTERS = "crypto_analytics", "crypto_alerts", "crypto_dlq"
 STREAMED = (CLEAN, FEATURES, ANALYTICS, ALERTS, DEAD_LETTERS)
 """The topics that the stream writes."""
+MACRO, FEAR_GREED = "macro.feed", "sentiment.fear_greed"
 SYMBOLS = "symbols.latest"
 """The last word on each instrument: followed or not."""
 MISSING = "missing.latest"
 """The last word on each instrument's trades that the raw history lacks."""
+_SLOW_PER_BASE = {"funding_rate": "funding", "open_interest": "open_interest"}
 _QUOTES = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USD", "EUR", "BTC", "ETH", "BNB")
 
 
@@ -71,6 +73,22 @@ def trades_topic(symbol: str) -> str:
 
 def order_book_topic(symbol: str) -> str:
     return f"crypto.{base(symbol)}.orderbook"
+
+
+def slow_topic(series: str, symbol: str) -> str:
+    """Where observations of a slow series go.
+
+    >>> slow_topic("funding_rate", "BTCUSDT-PERP.BINANCE"), slow_topic("sp500", "MARKET")
+    ('crypto.btc.funding', 'macro.feed')
+    """
+    if series in _SLOW_PER_BASE:
+        return f"crypto.{base(symbol)}.{_SLOW_PER_BASE[series]}"
+    return FEAR_GREED if series == "fear_greed" else MACRO
+
+
+def is_slow(topic: str) -> bool:
+    """Whether a topic carries observations of slow series."""
+    return topic in (MACRO, FEAR_GREED) or topic.rpartition(".")[2] in _SLOW_PER_BASE.values()
 
 
 def topic_base(topic: str) -> str:
@@ -119,9 +137,9 @@ def topics(symbols: tuple[str, ...], partitions: int = 1) -> tuple[Topic, ...]:
         Topic(CLEAN, partitions), Topic(FEATURES, partitions), Topic(PREDICTIONS, partitions),
         Topic(ANALYTICS, partitions, DAY_MS),
         Topic(ALERTS, 1, 30 * DAY_MS), Topic(DEAD_LETTERS, 1, 30 * DAY_MS),
-        Topic("crypto_prices"), Topic("crypto_raw"), Topic("macro.feed", 1, 30 * DAY_MS),
+        Topic("crypto_prices"), Topic("crypto_raw"), Topic(MACRO, 1, 30 * DAY_MS),
         Topic("news.raw", 1, 30 * DAY_MS), Topic("sentiment.raw", 1, 30 * DAY_MS),
-        Topic("sentiment.fear_greed", 1, 30 * DAY_MS), Topic(SYMBOLS, 1, -1, "compact"),
+        Topic(FEAR_GREED, 1, 30 * DAY_MS), Topic(SYMBOLS, 1, -1, "compact"),
         Topic(MISSING, 1, -1, "compact"),
     ]
     return (*per_base, *shared)

@@ -7,7 +7,8 @@
     True
 
 The row views hold one feature row together: they come from the same rows of the lake and are written to
-Redis in one step. `forecast_sequence` is online only (offline it is rebuilt), `volatility_context` is slow.
+Redis in one step. `forecast_sequence` is online only (offline it is rebuilt), `volatility_context` is slow. The
+`SLOW_VIEWS` (funding, open interest, fear & greed, macro) come from their own zones, a row when something is told.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from feature_repo.context import CONTEXT_FEATURE
+from feature_repo.contracts import NANOS
 from feature_repo.features import FAMILIES, FEATURES, FORECAST_BAR
+from feature_repo.slow_features import SLOW_VIEWS as DECLARED
+from feature_repo.slow_features import VIEW_OF, SlowRow, SlowView
 
 PROJECT = "bitcoin_trading"
 ENTITY = "symbol"
@@ -30,6 +34,7 @@ CONTEXT_TTL_S = 86_400
 """Renewed hourly; a percentile over 30 days is still good after a day without renewal."""
 
 Kind = Literal["double", "int64", "string", "bytes"]
+SlowZone = Literal["funding", "open_interest", "fear_greed", "macro"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class View:
 
     name: str
     columns: tuple[Column, ...]
-    zone: Literal["features", "context"] | None
+    zone: Literal["features", "context"] | SlowZone | None
     ttl_s: int
     description: str
 
@@ -88,6 +93,33 @@ CONTEXT_VIEW = View(
     "context", CONTEXT_TTL_S, "what counts as high volatility, renewed hourly",
 )
 VIEWS = (*ROW_VIEWS, SEQUENCE_VIEW, CONTEXT_VIEW)
+"""What a forecast may read: the fields of one HMGET."""
+
+
+def _slow(view: SlowView) -> View:
+    columns = tuple(Column(f.name, "double", f"{f.formula} [{f.unit}]") for f in view.features)
+    state = tuple(Column(view.state(name), "string", description) for name, description in SLOW_STATE.items())
+    return View(
+        f"{view.name}_features", (*columns, *state), cast(SlowZone, view.name), view.ttl_ns // NANOS,
+        view.description,
+    )
+
+
+SLOW_STATE: Mapping[str, str] = {
+    "source": "live | recording | simulated",
+    "provenance": "live | backfill",
+    "reasons": "JSON object: feature name → why it is null",
+}
+"""What a slow row is besides its features; each view has names of its own for it, so that views can be joined."""
+SLOW_VIEWS = tuple(_slow(view) for view in DECLARED)
+STORED_VIEWS = (*VIEWS, *SLOW_VIEWS)
+"""Every view of the store."""
+
+
+def slow_state(row: SlowRow) -> dict[str, str]:
+    """The text columns of a slow row."""
+    told = {"source": row.source, "provenance": row.provenance, "reasons": as_text(row.reasons)}
+    return {VIEW_OF[row.view].state(name): told[name] for name in SLOW_STATE}
 
 
 def services() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
@@ -102,6 +134,7 @@ def services() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     return {
         "forecast_bar_v1": {**{name: taken for name, taken in bar.items() if taken}, **context},
         "forecast_micro_v1": {**micro, **context},
+        "context_v1": {f"{view.name}_features": view.names for view in DECLARED},
     }
 
 
@@ -111,7 +144,7 @@ def definitions_hash() -> str:
     >>> len(definitions_hash())
     16
     """
-    return hashlib.sha256(repr((VIEWS, sorted(services().items()))).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((STORED_VIEWS, sorted(services().items()))).encode()).hexdigest()[:16]
 
 
 def as_text(value: Any) -> str:

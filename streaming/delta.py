@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from feature_repo.contracts import DAY_NS
-from feature_repo.lake_layout import ZONES, Zone, date_folder
+from feature_repo.lake_layout import ZONES, Zone, date_folder, folder_end
 from feature_repo.lake_reader import Lake
 from feature_repo.settings import Settings
 from streaming.stretch import moment
@@ -56,7 +56,7 @@ def storage_options(endpoint: str) -> dict[str, str]:
 def _days(lake: Lake, zone: Zone, base: str, start_ns: int, end_ns: int) -> Iterator[tuple[str, pa.Table]]:
     """Date and rows of each day that the zone holds, ascending."""
     hours = sorted(lake.hours(zone, base))
-    inside = [at for at in hours if at // DAY_NS * DAY_NS < end_ns and start_ns < at // DAY_NS * DAY_NS + DAY_NS]
+    inside = [at for at in hours if at // DAY_NS * DAY_NS < end_ns and start_ns < _end(zone, at)]
     for day in sorted({at // DAY_NS for at in inside}):
         date = date_folder(day * DAY_NS).removeprefix("date=")
         rows = pa.concat_tables([lake.hour(zone, base, at) for at in inside if at // DAY_NS == day])
@@ -64,6 +64,11 @@ def _days(lake: Lake, zone: Zone, base: str, start_ns: int, end_ns: int) -> Iter
             rows = rows.append_column(name, pa.array([value] * rows.num_rows, pa.string()))
         if rows.num_rows:
             yield date, rows
+
+
+def _end(zone: Zone, at: int) -> int:
+    """End of the day, or of the month of a slow zone, that is written as one."""
+    return max(at // DAY_NS * DAY_NS + DAY_NS, folder_end(zone, at) + 1)
 
 
 def _replace(table_url: str, rows: pa.Table, predicate: str, options: dict[str, str] | None) -> None:

@@ -31,6 +31,7 @@ from feature_repo.contracts import SECOND_NS, Source
 from feature_repo.logs import configure
 from feature_repo.settings import LOOPBACK, Settings, load_settings
 from streaming.exchange_clock import HISTORY_LAPS, Clock, Timeline, minutes_section, shift_for, whole_section
+from streaming.exchange_context import ContextRest
 from streaming.exchange_control import Control
 from streaming.exchange_faults import ServerFaults
 from streaming.exchange_history import HISTORY_DAYS, Minutes, OfficialMinutes
@@ -171,12 +172,13 @@ class Exchange:
         self.streams = Streams(market, faults)
         rest = UsdmRest if market.venue == "usdm" else Rest
         self._rest = rest(market, wall_ns, faults)
+        self._context = ContextRest(market)
         self._control = Control(self.streams, faults)
         self._runner: web.AppRunner | None = None
 
     def app(self) -> web.Application:
         app = web.Application()
-        app.add_routes([*self.streams.routes(), *self._rest.routes(), *self._control.routes()])
+        app.add_routes([*self.streams.routes(), *self._rest.routes(), *self._context.routes(), *self._control.routes()])
         app.add_routes([web.get("/healthz", self._health)])
         app.on_response_prepare.append(self._say_who)
         return app

@@ -22,11 +22,13 @@ import structlog
 
 from feature_repo import topics
 from feature_repo.bulk_producer import BulkProducer
+from feature_repo.contracts import Observation
 from feature_repo.health import serve
 from feature_repo.lake_reader import Lake
 from feature_repo.logs import configure
 from feature_repo.settings import LOOPBACK, Settings, load_settings
 from feature_repo.store import FeatureStore
+from feature_repo.symbols import read_followed
 from streaming.delivery import Delivery, StreamMetrics
 from streaming.hot import OUTPUT, HotProcessor
 from streaming.lake import PATTERN as LAKE_TOPICS
@@ -34,6 +36,7 @@ from streaming.lake import LakeWriter, Refused
 from streaming.lake_owner import owner
 from streaming.lake_upkeep import LakeMetrics, Upkeep, keep_days
 from streaming.pace import Pace, seal_watcher
+from streaming.slow_rows import SlowRows
 from streaming.slow_view import SlowView
 from streaming.spark import kafka_records, session
 from streaming.symbol_stream import Output, layout_hash
@@ -92,11 +95,15 @@ def start_hot(
     return _start(stream, HOT, settings.checkpoints / f"{HOT}-{layout_hash()}", run)
 
 
-def start_lake(
+def start_lake(  # noqa: PLR0913, PLR0917 - what a batch goes through, one after the other
     spark: Any, settings: Settings, config: JobConfig, writer: LakeWriter, producer: BulkProducer,
     metrics: StreamMetrics, between: Callable[[], None] = lambda: None,
+    slow: Callable[[Sequence[Observation]], object] = lambda _news: None,
 ) -> Any:
-    """Start the lake query: every topic → its zone. `between` batches the lake's owner keeps it tidy."""
+    """Start the lake query: every topic → its zone. `between` batches the lake's owner keeps it tidy.
+
+    `slow` makes rows of what was observed of slow series, and keeps it.
+    """
     records = kafka_records(spark, settings, LAKE_TOPICS, config.lake_batch, tasks=1)
 
     def run(batch: Any, _batch_id: int) -> None:
@@ -105,6 +112,8 @@ def start_lake(
         table = batch.toArrow()
         with metrics.batch.labels(LAKE, "write").time():
             written = writer.write_batch(table)
+        with metrics.batch.labels(LAKE, "slow").time():
+            slow(written.observations)
         bury(producer, written.refused, metrics)
         for zone, count in written.records.items():
             metrics.messages.labels(f"lake/{zone}").inc(count)
@@ -182,15 +191,18 @@ def _run(settings: Settings, config: JobConfig, stop: threading.Event) -> int:
     spark = session("candlewick", settings)
     store = FeatureStore.open(settings)
     writer = LakeWriter.open(settings.lake, settings.s3_endpoint)
-    view = SlowView(Lake(writer.filesystem, writer.root), writer, store.write_context)
+    lake = Lake(writer.filesystem, writer.root)
+    view = SlowView(lake, writer, store.write_context)
+    slow = SlowRows(
+        lake, writer, store.write_slow, lambda: read_followed(settings.kafka, settings.symbols), time.time_ns)
     # One for each query: they run in threads of their own.
-    hot, lake = (BulkProducer(settings.kafka, f"candlewick-{name}") for name in (HOT, LAKE))
-    deliver = Delivery(hot, store.write, metrics, time.time_ns, view.on_close)
+    to_hot, to_lake = (BulkProducer(settings.kafka, f"candlewick-{name}") for name in (HOT, LAKE))
+    deliver = Delivery(to_hot, store.write, metrics, time.time_ns, view.on_close)
     upkeep = Upkeep(writer, keep_days(settings.lake_retention), time.time_ns, LakeMetrics())
     pace = Pace(seal_watcher(settings.kafka, TRADES_TOPICS))
     queries.start = {
         HOT: lambda: start_hot(spark, settings, config, deliver, pace),
-        LAKE: lambda: start_lake(spark, settings, config, writer, lake, metrics, upkeep),
+        LAKE: lambda: start_lake(spark, settings, config, writer, to_lake, metrics, upkeep, slow),
     }
     try:
         return queries.watch(stop)
@@ -198,8 +210,8 @@ def _run(settings: Settings, config: JobConfig, stop: threading.Event) -> int:
         queries.stop()
         view.pool.shutdown(wait=False, cancel_futures=True)
         spark.stop()
-        hot.close()
-        lake.close()
+        to_hot.close()
+        to_lake.close()
         server.shutdown()
 
 

@@ -25,10 +25,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_repo import topics
-from feature_repo.contracts import InvalidMessage, Message, UnknownSchema
+from feature_repo.contracts import InvalidMessage, Message, Observation, UnknownSchema
 from feature_repo.lake_layout import (
     MESSAGES,
-    ContextRow,
+    Row,
     Zone,
     base_folder,
     conform,
@@ -49,7 +49,8 @@ from streaming import lake_quality
 ZONE_OF_TOPIC: Mapping[str, Zone] = {
     topics.CLEAN: "clean", topics.FEATURES: "features", topics.PREDICTIONS: "predictions", topics.ALERTS: "alerts",
 }
-PATTERN = r"crypto\.[a-z0-9]+\.(trades|orderbook)|" + "|".join(ZONE_OF_TOPIC)
+SLOW_PATTERN = r"crypto\.[a-z0-9]+\.(funding|open_interest)|macro\.feed|sentiment\.fear_greed"
+PATTERN = r"crypto\.[a-z0-9]+\.(trades|orderbook)|" + SLOW_PATTERN + "|" + "|".join(ZONE_OF_TOPIC)
 """The topics the lake keeps."""
 
 
@@ -67,6 +68,8 @@ class Written:
 
     records: dict[str, int] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
+    observations: list[Observation] = field(default_factory=list)
+    """Of slow series: written by `streaming.slow_rows`, behind the rows that are made of them."""
 
 
 @dataclass(frozen=True)
@@ -82,21 +85,27 @@ class LakeWriter:
         return cls(*filesystem(lake_url, s3_endpoint))
 
     def write_batch(self, records: pa.Table) -> Written:
-        """Write a batch of Kafka records (`RAW_SCHEMA`) to their zones. Writing it again changes nothing."""
+        """Write a batch of Kafka records (`RAW_SCHEMA`) to their zones. Writing it again changes nothing.
+
+        Observations of slow series are decoded, and left to the caller.
+        """
         written = Written()
         for topic in pc.unique(records["topic"]).to_pylist():
             part = records.filter(pc.equal(records["topic"], topic))
-            zone = ZONE_OF_TOPIC.get(topic, "raw")
+            zone = "observations" if topics.is_slow(topic) else ZONE_OF_TOPIC.get(topic, "raw")
             if zone == "raw":
                 self._write_raw(topic, part)
             else:
                 messages, refused = _decode(zone, part)
-                self.upsert(zone, messages)
                 written.refused.extend(refused)
+                if zone == "observations":
+                    written.observations.extend(messages)  # type: ignore[arg-type]
+                else:
+                    self.upsert(zone, messages)
             written.records[zone] = written.records.get(zone, 0) + part.num_rows
         return written
 
-    def upsert(self, zone: Zone, messages: Sequence[Message]) -> None:
+    def upsert(self, zone: Zone, messages: Sequence[Row]) -> None:
         """Merge messages into the owned files of their hours, with what others added there.
 
         What is expected of feature rows is checked here and counted (`lake_quality`); all of them are written.
@@ -107,7 +116,7 @@ class LakeWriter:
                 lake_quality.count(rows)
             self._merge_hour(zone, folder, rows)
 
-    def add_revision(self, zone: Zone, messages: Sequence[Message | ContextRow], provenance: str) -> list[str]:
+    def add_revision(self, zone: Zone, messages: Sequence[Row], provenance: str) -> list[str]:
         """Add messages as `rev-…` files, one an hour, and return their paths; any process may.
 
         The name carries a hash of the rows, so that a repeat overwrites itself.
@@ -245,7 +254,7 @@ def _expect(zone: Zone, message: Message) -> Message:
     return message
 
 
-def _by_folder(zone: Zone, messages: Sequence[Message | ContextRow]) -> dict[str, list[Any]]:
+def _by_folder(zone: Zone, messages: Sequence[Row]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = defaultdict(list)
     for message in messages:
         found[hour_folder(zone, message.symbol, message.ts_event)].append(message)  # type: ignore[union-attr]

@@ -27,7 +27,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 from pyarrow import fs
 
 from feature_repo.contracts import DAY_NS, HOUR_NS, MINUTE_NS, NANOS
-from feature_repo.lake_layout import ZONES, Zone, hour_of, owner_of
+from feature_repo.lake_layout import ZONES, Zone, folder_end, hour_of, owner_of
 from streaming.compaction import compact
 from streaming.lake import LakeWriter
 
@@ -75,7 +75,7 @@ class Survey:
         """Hours that ended longer ago than their zone is kept."""
         return [
             hour for hour in self.hours
-            if hour.zone in keep and hour.start_ns + HOUR_NS <= now_ns - keep[hour.zone] * DAY_NS
+            if hour.zone in keep and folder_end(hour.zone, hour.start_ns) < now_ns - keep[hour.zone] * DAY_NS
         ]
 
 

@@ -13,7 +13,7 @@ import httpx
 
 from feature_repo.lake_reader import Lake
 from feature_repo.settings import LOOPBACK, Settings
-from streaming import lake_history, mend
+from streaming import lake_history, mend, slow_history
 from streaming.lake import LakeWriter
 from streaming.past import Past, Witness, klines, of_files, of_raw
 from streaming.revisions import time_text
@@ -63,6 +63,19 @@ def backfill(settings: Settings, given: Asked, days: int) -> dict[str, Any]:
         for symbol, past in _told(settings, lake, given, span).items()
     ]
     return {"from": time_text(span.start_ns), "to": time_text(span.end_ns), "source": given.witness, "symbols": found}
+
+
+def backfill_context(
+    settings: Settings, symbols: Sequence[str], start: str | None, end: str | None,
+) -> dict[str, Any]:
+    """The data folder's slow series and their rows, of all times or of (start, end].
+
+    Raises `ValueError` as `asked`, and when there is no such file.
+    """
+    if (start is None) != (end is None):
+        raise ValueError("expected both --from and --to; found one of them")
+    span = (0, slow_history.FAR_NS) if start is None or end is None else (moment(start), moment(end))
+    return slow_history.backfill(*_open(settings), settings.data_dir, symbols, time.time_ns(), span)
 
 
 def reconcile(settings: Settings, given: Asked, *, dry_run: bool, most_lines: int) -> dict[str, Any]:

@@ -454,6 +454,51 @@ export interface components {
             down: string[];
         };
         /**
+         * Observation
+         * @description One value of a slow series as a provider told it. Identity: (symbol, series, instrument, ts_event, created).
+         *
+         *     `symbol` is a perpetual contract's id, or `MARKET`; `instrument` the provider's own name of what it told, such as
+         *     `SPY`. `ts_event` is the time that the value describes, `created` when it became known: `ts_init`, or of a
+         *     backfilled one `ts_event` + the series' declared lag. `value` in the series' unit. `stale`: said again because
+         *     nothing newer was to be had; its value and `ts_event` are those of the last good one.
+         */
+        Observation: {
+            /** Symbol */
+            symbol: string;
+            /** Ts Event */
+            ts_event: number;
+            /** Ts Init */
+            ts_init: number;
+            /**
+             * Source
+             * @enum {string}
+             */
+            source: "live" | "recording" | "simulated";
+            /** Session */
+            session: string;
+            /** Series */
+            series: string;
+            /** Provider */
+            provider: string;
+            /** Instrument */
+            instrument: string;
+            /** Created */
+            created: number;
+            /**
+             * Provenance
+             * @default live
+             * @enum {string}
+             */
+            provenance: "live" | "backfill" | "reconcile";
+            /** Value */
+            value: number;
+            /**
+             * Stale
+             * @default false
+             */
+            stale: boolean;
+        };
+        /**
          * OrderBook
          * @description Top 20 levels, cumulative depth, and 1-bp bins to ±30 bps around `mid_price`, from the full local book.
          *

@@ -58,11 +58,11 @@ def _http(probe: Probe) -> tuple[Health, str]:
     try:
         connection.request("GET", probe.path)
         answer = connection.getresponse()
-        body = answer.read(4000).decode("utf-8", "replace").strip()
+        body = answer.read(64_000).decode("utf-8", "replace").strip()
     finally:
         connection.close()
     if answer.status == 200:
-        return Health.READY, ""
+        return Health.READY, notes(body)
     return Health.ALIVE, f"{probe.path} says {answer.status}: {reasons(body)}"
 
 
@@ -77,6 +77,22 @@ def reasons(body: str) -> str:
     except (ValueError, AttributeError):
         return body[:120]
     return "; ".join(map(str, told.values() if isinstance(told, dict) else told)) if told else body[:120]
+
+
+def notes(body: str) -> str:
+    """What a ready program tells beside: the `notes` of a JSON answer, those that say the same together.
+
+    >>> notes('{"status": "ok", "notes": {"gold": "off: no market", "vix": "off: no market"}}'), notes("<html>")
+    ('gold, vix: off: no market', '')
+    """
+    try:
+        told = json.loads(body).get("notes")
+    except (ValueError, AttributeError):
+        return ""
+    names: dict[str, list[str]] = {}
+    for name, note in (told if isinstance(told, dict) else {}).items():
+        names.setdefault(str(note), []).append(str(name))
+    return "; ".join(f"{', '.join(each)}: {note}" for note, each in names.items())
 
 
 def _redis(probe: Probe) -> tuple[Health, str]:

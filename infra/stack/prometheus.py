@@ -9,7 +9,7 @@ import yaml
 from feature_repo.settings import LOOPBACK, ROOT, Settings
 
 RULES = ROOT / "monitoring" / "rules"
-SCRAPED = ("ingest", "streaming", "monitoring", "publisher", "service")
+SCRAPED = ("ingest", "streaming", "monitoring", "publisher", "pollers", "service")
 
 
 def config(settings: Settings) -> dict[str, Any]:

@@ -47,7 +47,8 @@ def environment(settings: Settings, source: Source) -> dict[str, str]:
     env["CANDLEWICK_RUN_DIR"] = str(settings.run_dir)
     if source != "live":
         local = f"{LOOPBACK}:{settings.ports.exchange}"
-        env |= {"CANDLEWICK_VENUE_WS": f"ws://{local}", "CANDLEWICK_VENUE_REST": f"http://{local}"}
+        env |= {"CANDLEWICK_VENUE_WS": f"ws://{local}", "CANDLEWICK_VENUE_REST": f"http://{local}",
+                "CANDLEWICK_VENUE_USDM_REST": f"http://{local}"}
     return env
 
 
@@ -105,6 +106,10 @@ def _stream(settings: Settings, source: Source) -> tuple[Service, ...]:
         Service(
             "streaming", _python("streaming.job"), at.streaming, Probe("http", at.streaming), ("topics", "redis"),
             "stream", address=_http(at.streaming), grace_s=20,
+        ),
+        Service(
+            "pollers", _python("streaming.pollers", *(() if source == "live" else ("--local",))), at.pollers,
+            Probe("http", at.pollers), ("topics", *market), "stream", address=_http(at.pollers), awaited=False,
         ),
     )
 

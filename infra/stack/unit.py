@@ -130,7 +130,7 @@ class Unit:
         if health is not Health.SILENT:
             self.heard = now
         if health is Health.READY:
-            self._ready(now)
+            self._ready(now, words)
         elif self._was_ready:
             self._move(State.UNREADY, now, words)
             if now - self.heard > self.patience.silent_s:
@@ -138,9 +138,9 @@ class Unit:
         else:
             self.message = words if health is Health.ALIVE else ""
 
-    def _ready(self, now: float) -> None:
+    def _ready(self, now: float, notes: str = "") -> None:
         self._was_ready = True
-        self._move(State.READY, now)
+        self._move(State.READY, now, notes)
 
     def _ended(self, code: int, now: float) -> None:
         assert self.child is not None

@@ -50,5 +50,5 @@ def text(found: dict[str, Any]) -> str:
     lines += [f"planted: {plant['leak']}: {'found at ' + plant['instant'] if plant['found'] else 'NOT FOUND'}"
               for plant in found.get("planted", ())]
     lines += [f"nothing shown of {name}" for name in found["unproven"]]
-    names = f"{found['features']} features and {found['labels']} labels"
+    names = f"{found['features'] + found.get('slow_features', 0)} features and {found['labels']} labels"
     return "\n".join([*lines, f"{len(found['leaking'])} names leak, of {names}"])

@@ -3,8 +3,9 @@
     result = check(bars, minutes, CheckConfig(seed=1, instants=20))
     result["passed"]                       # nothing changed that was decided before the worlds part
 
-Five ways are looked at: rows of the stream, rows made again from raw, inputs of a training set, labels and their split,
-and the history through Feast. What the given bars lack (a book, trades) is shown on a made market instead.
+Six ways are looked at: rows of the stream, rows made again from raw, inputs of a training set, labels and their split,
+rows of the slow views, and the history through Feast. What the given bars lack (a book, trades) is shown on a made
+market instead.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 from feature_repo.context import CONTEXT_FEATURE
 from feature_repo.contracts import DAY_NS, HOUR_NS, MINUTE_NS, Bar
 from feature_repo.features import FEATURE_NAMES, FEATURE_SET, FEATURES
-from monitoring.leakcheck import joins
+from feature_repo.slow_features import SLOW_NAMES
+from monitoring.leakcheck import joins, slow
 from monitoring.leakcheck.bars import with_minutes
 from monitoring.leakcheck.paths import SEQUENCE, Path, recomputed, stream, tell
 from monitoring.leakcheck.plants import PLANTS, Plant
@@ -71,11 +73,14 @@ def check(
     join = joins.open_joins(folder)
     for at in _instants(config.instants, config):
         joins.check(report, join.ask, at, np.random.default_rng([config.seed, at % 2**32]))
+    for at in _instants(config.set_cuts, config):
+        slow.check(report, slow.made, at, np.random.default_rng([config.seed, at % 2**32]))
     found = {
-        **report.as_dict(), "features": len(FEATURE_NAMES), "labels": len(AHEAD), "feature_set": FEATURE_SET,
+        **report.as_dict(), "features": len(FEATURE_NAMES), "slow_features": len(SLOW_NAMES), "labels": len(AHEAD),
+        "feature_set": FEATURE_SET,
         "seed": config.seed, "instants": config.instants, "bars": given if bars else "made",
         "shown_on_a_made_market": lacking if bars else [], "minutes": minutes.source,
-        "unproven": report.unproven((*FEATURE_NAMES, SEQUENCE, CONTEXT_FEATURE, *AHEAD), CONSTANT),
+        "unproven": report.unproven((*FEATURE_NAMES, SEQUENCE, CONTEXT_FEATURE, *SLOW_NAMES, *AHEAD), CONSTANT),
     }
     if config.plant:
         found["planted"] = prove(list(bars) or made_market(config.seed), minutes, config, join)
@@ -125,6 +130,9 @@ def _proven(
         check_inputs(report, minutes, plant.inputs, [_within_an_hour(minutes, rng)], rng)
     elif plant.labels is not None:
         check_labels(report, kernel_rows(minutes), plant.labels, random_rows(minutes.close_ns, PLANT_CUTS, rng), rng)
+    elif plant.slow is not None:
+        for at in _instants(PLANT_CUTS, config):
+            slow.check(report, plant.slow, at, rng)
     elif plant.known is not None:
         planted = joins.Joins(join.folder, plant.known)
         for at in _instants(PLANT_CUTS, config):

@@ -13,15 +13,16 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from feature_repo.context import CONTEXT_FEATURE, CONTEXT_LAG_NS
 from feature_repo.contracts import HOUR_NS, MINUTE_NS, SECOND_NS, FeatureRow
 from feature_repo.features import FEATURE_NAMES, FEATURE_SET
-from feature_repo.lake_layout import ContextRow
+from feature_repo.lake_layout import ContextRow, Zone
 from feature_repo.settings import Settings
+from feature_repo.slow_features import SLOW_NAMES, SLOW_VIEWS, SlowRow, SlowView
 from feature_repo.store import FeatureStore
 from feature_repo.views import CONTEXT_VIEW, ENTITY, FAMILY_VIEWS
 from monitoring.leakcheck.report import MADE_ROWS, Report
@@ -31,21 +32,23 @@ from streaming.lake import LakeWriter
 EVERY_NS = 7 * SECOND_NS
 LAG_NS = SECOND_NS // 4
 ASKED = 40
-NAMES = (*FEATURE_NAMES, CONTEXT_FEATURE)
+NAMES = (*FEATURE_NAMES, CONTEXT_FEATURE, *SLOW_NAMES)
 REFS = [f"{view.name}:{name}" for view in (*FAMILY_VIEWS, CONTEXT_VIEW) for name in view.names]
+REFS += [f"{view.name}_features:{name}" for view in SLOW_VIEWS for name in view.names]
 SYMBOL = "BTCUSDT"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of the two zones, in no order."""
+    """Rows of the zones, in no order."""
 
     features: tuple[FeatureRow, ...]
     context: tuple[ContextRow, ...]
+    slow: tuple[SlowRow, ...]
 
     def changed(self, change: Callable[[Any], Any]) -> Rows:
         """Every row changed; null leaves it out, a list puts several in its place."""
-        return Rows(_flat(change(row) for row in self.features), _flat(change(row) for row in self.context))
+        return Rows(*(_flat(change(row) for row in each) for each in (self.features, self.context, self.slow)))
 
 
 def _flat(found: Any) -> tuple[Any, ...]:
@@ -89,7 +92,15 @@ def made_rows(at_ns: int, rng: np.random.Generator) -> Rows:
     return Rows(
         tuple(_row(int(close), rng) for close in closes),
         tuple(ContextRow(SYMBOL, int(h), int(h) + CONTEXT_LAG_NS, float(rng.random())) for h in hours),
+        tuple(_slow_row(view, at_ns, n, rng) for view in SLOW_VIEWS for n in range(-4, 5)),
     )
+
+
+def _slow_row(view: SlowView, at_ns: int, n: int, rng: np.random.Generator) -> SlowRow:
+    """The n-th row about the instant: known a minute apart, each its view's lag after the moment that it describes."""
+    known = (at_ns // MINUTE_NS + n) * MINUTE_NS + int(rng.integers(0, MINUTE_NS))
+    values = dict(zip(view.names, rng.normal(size=len(view.names)).tolist(), strict=True))
+    return SlowRow(view.name, SYMBOL, known - view.lag_ns, known, "simulated", "backfill", values, {})
 
 
 def _row(close_ns: int, rng: np.random.Generator) -> FeatureRow:
@@ -103,12 +114,16 @@ def _row(close_ns: int, rng: np.random.Generator) -> FeatureRow:
 def _known(row: Any, at_ns: int) -> Any:
     """The same row, known at another time: the slow view's hour may have begun to be described since."""
     known = max(at_ns, row.created)
-    return replace(row, created=known) if isinstance(row, ContextRow) else row.model_copy(update={"created": known})
+    if isinstance(row, ContextRow | SlowRow):
+        return replace(row, created=known)
+    return row.model_copy(update={"created": known})
 
 
 def _other(row: Any, rng: np.random.Generator) -> Any:
     if isinstance(row, ContextRow):
         return replace(row, value=float(rng.random()))
+    if isinstance(row, SlowRow):
+        return replace(row, values={name: float(rng.normal()) for name in row.values})
     return row.model_copy(update={"values": dict(zip(FEATURE_NAMES, rng.normal(size=len(FEATURE_NAMES)).tolist(),
                                                      strict=True))})
 
@@ -130,6 +145,9 @@ class Joins:
             writer = LakeWriter.open(lake)
             writer.add_revision("features", held.features, "backfill")
             writer.add_revision("context", held.context, "backfill")
+            for view in SLOW_VIEWS:
+                zone_rows = [row for row in held.slow if row.view == view.name]
+                writer.add_revision(cast(Zone, view.name), zone_rows, "backfill")
             store = FeatureStore.open(replace(settings_in(self.folder), lake_url=lake))
             entities = pd.DataFrame({ENTITY: SYMBOL, "event_timestamp": pd.to_datetime(list(times), utc=True)})
             found = store.history(entities, REFS)

@@ -17,8 +17,11 @@ from feature_repo.context import CONTEXT_FEATURE, hourly_percentiles
 from feature_repo.contracts import MINUTE_NS, SECOND_NS
 from feature_repo.features import FEATURES, Feature
 from feature_repo.lake_layout import ContextRow
+from feature_repo.slow_features import SlowRow
 from monitoring.leakcheck.paths import Path, planted
 from monitoring.leakcheck.sets import Assemble, Inputs, inputs, set_of
+from monitoring.leakcheck.slow import Rows as SlowRows
+from monitoring.leakcheck.slow import SlowWorld, made
 from monitoring.leakcheck.world import Table
 from training.dataset import KnownRows, Split, TrainingSet, dense_places
 from training.klines import MinuteBars
@@ -38,6 +41,7 @@ class Plant:
     inputs: Inputs | None = None
     known: Callable[[Any], Any] | None = None
     labels: Assemble | None = None
+    slow: SlowRows | None = None
 
 
 def _feature(of: str, name: str) -> Feature:
@@ -75,9 +79,14 @@ def slow_view_by_event_time(bars: MinuteBars) -> Table:
 
 def known_at_once(row: Any) -> Any:
     """A row that counts as known when its event happened, however late it came."""
-    if isinstance(row, ContextRow):
+    if isinstance(row, ContextRow | SlowRow):
         return replace(row, created=row.ts_event)
     return row.model_copy(update={"created": row.ts_event})
+
+
+def slow_rows_by_event_time(world: SlowWorld) -> list[SlowRow]:
+    """Slow rows that count as known when the session closed, not when its close was published."""
+    return [replace(row, created=row.ts_event) for row in made(world)]
 
 
 def label_beyond_its_horizon(rows: KnownRows, split: Split) -> TrainingSet:
@@ -103,6 +112,7 @@ PLANTS: tuple[Plant, ...] = (
           bars=planted(_feature("return_1m", "planted_ahead"), ahead_ns=SECOND_NS)),
     Plant("normalised by the whole sample", "realized_vol_60m", inputs=normalised),
     Plant("a slow view joined by event time", CONTEXT_FEATURE, inputs=slow_view_by_event_time),
+    Plant("a macro close known before its lag", "sp500_return_1d", slow=slow_rows_by_event_time),
     Plant("late rows joined by event time", "return_1m", known=known_at_once),
     Plant("a label beyond its horizon", "rv_5", labels=label_beyond_its_horizon),
     Plant("a split without purge", "train to calibration", labels=split_without_purge),

@@ -28,6 +28,7 @@ from feature_repo.contracts import (
     MarketSummary,
     Message,
     MissingTrades,
+    Observation,
     OrderBook,
     Prediction,
     PriceLevels,
@@ -114,6 +115,9 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Any]] = {
     FollowedSymbol: st.builds(FollowedSymbol, symbol=market["symbol"], ts_init=nanos, followed=st.booleans()),
     MissingTrades: st.builds(
         MissingTrades, **market, first_ids=st.lists(nanos, max_size=3), last_ids=st.lists(nanos, max_size=3)),
+    Observation: st.builds(
+        Observation, **market, series=words, provider=words, instrument=words, created=nanos,
+        provenance=st.sampled_from(["live", "backfill"]), value=finite, stale=st.booleans()),
 }
 any_message = st.one_of(*MESSAGES.values())
 

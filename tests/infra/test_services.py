@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from feature_repo.health import serve
 from feature_repo.settings import LOOPBACK, Settings, load_settings
 from infra.stack import prometheus, services, venue
 from infra.stack.probes import Health, Probe, examine
@@ -73,6 +74,23 @@ def test_every_table_can_be_started_in_order(settings: Settings) -> None:
         assert ("exchange" in names) == (source != "live")
 
 
+def test_pollers_ask_the_world_only_with_a_market_and_hold_up_nobody(settings: Settings) -> None:
+    for source, arguments in (("live", ()), ("recording", ("--local",)), ("simulated", ("--local",))):
+        [pollers] = [s for s in services.table(settings, source) if s.name == "pollers"]  # type: ignore[arg-type]
+        assert pollers.command[3:] == arguments
+        assert not pollers.awaited
+
+
+def test_what_a_ready_process_tells_beside_is_its_message() -> None:
+    server = serve(LOOPBACK, 0, dict, notes=lambda: {"vix": "off: no market", "gold": "off: no market"})
+    try:
+        port = server.server_address[1]
+        assert examine(Probe("http", port)) == (Health.READY, "vix, gold: off: no market")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_no_two_services_share_a_port(settings: Settings) -> None:
     ports = list(services.ports(services.table(settings, "recording", on_path=lambda name: name)).values())
     assert len(ports) == len(set(ports)) >= 10
@@ -82,6 +100,7 @@ def test_children_are_sent_to_the_local_exchange_only_without_a_venue(settings: 
     local = services.environment(settings, "recording")
     assert local["CANDLEWICK_VENUE_REST"] == f"http://{LOOPBACK}:{settings.ports.exchange}"
     assert "CANDLEWICK_VENUE_REST" not in services.environment(settings, "live")
+    assert local["CANDLEWICK_VENUE_USDM_REST"] == local["CANDLEWICK_VENUE_REST"]
     told = load_settings(local)
     assert told.venue_ws == (f"ws://{LOOPBACK}:{settings.ports.exchange}",)
     assert told.run_dir == settings.run_dir

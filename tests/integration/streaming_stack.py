@@ -22,7 +22,7 @@ from feature_repo.lake_reader import Lake
 from feature_repo.settings import LOOPBACK, ROOT, Settings, load_settings
 from feature_repo.store import FeatureStore
 
-NEEDED = ("exchange", "ingest", "streaming")
+NEEDED = ("exchange", "ingest", "streaming", "pollers")
 SYMBOL = "BTCUSDT"
 TRADES = topics.trades_topic(SYMBOL)
 # The recording's day and a half: a range of years would list a folder for each of its days.
@@ -59,6 +59,7 @@ class StreamingStack:
             "CANDLEWICK_HISTORY_DAYS": "0", "CANDLEWICK_SYMBOLS": ",".join(at.symbols),
             "CANDLEWICK_VENUE_WS": f"ws://{LOOPBACK}:{at.ports.exchange}",
             "CANDLEWICK_VENUE_REST": f"http://{LOOPBACK}:{at.ports.exchange}",
+            "CANDLEWICK_VENUE_USDM_REST": f"http://{LOOPBACK}:{at.ports.exchange}",
         }
 
     def start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:

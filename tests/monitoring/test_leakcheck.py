@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feature_repo.contracts import MINUTE_NS, SECOND_NS, Bar
+from feature_repo.contracts import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, Bar
 from feature_repo.features import FEATURE_NAMES
 from feature_repo.grid import Grid, Ints, Place
-from monitoring.leakcheck import text
+from feature_repo.slow_features import SLOW_NAMES
+from monitoring.leakcheck import slow, text
 from monitoring.leakcheck.bars import from_files, made_minutes, minutes_of
 from monitoring.leakcheck.check import CheckConfig, check, check_bars, made_market
 from monitoring.leakcheck.paths import PARTS, messages, recomputed, stream, tell
@@ -48,7 +49,7 @@ def test_no_feature_no_slow_view_and_no_label_leaks_and_something_was_shown_of_e
     assert result["leaking"] == {}
     assert result["unproven"] == []
     assert set(result["compared"]) == {
-        "stream", "recompute", "training", "labels", "split", "history through Feast",
+        "stream", "recompute", "training", "labels", "split", "history through Feast", "slow views",
     }
     assert min(result["compared"].values()) > 1_000
 
@@ -60,6 +61,13 @@ def test_a_planted_leak_is_found_by_its_name_and_its_instant(leak: str, result: 
     [planted] = [each for each in result["planted"] if each["leak"] == leak]
     assert planted["found"], planted
     assert planted["instant"]
+
+
+def test_no_slow_row_leaks_and_something_is_shown_of_each() -> None:
+    report = Report()
+    slow.check(report, slow.made, 19_944 * DAY_NS + 13 * HOUR_NS, np.random.default_rng(1))
+    assert report.passed
+    assert report.unproven(SLOW_NAMES) == []
 
 
 @pytest.mark.slow

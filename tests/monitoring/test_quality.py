@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client import REGISTRY
@@ -9,8 +10,10 @@ from prometheus_client import REGISTRY
 from feature_repo.contracts import FeatureRow
 from feature_repo.features import FEATURE_NAMES
 from feature_repo.lake_reader import Lake
+from feature_repo.slow_features import VIEW_OF, rows
 from monitoring.quality import report, text
 from streaming.lake import LakeWriter
+from tests.feature_repo.made_observations import made_fear_greed
 from tests.feature_repo.test_quality import START_NS, row
 
 
@@ -34,8 +37,8 @@ def test_a_row_that_misses_its_expectations_is_counted_and_written_as_it_is(tmp_
     lake = written(tmp_path, [wild, gap, row(2, lag_ns=1)])
     now = counted("return_1m", "range"), counted("return_1m", "null"), checked("checked"), checked("out_of_order")
     assert [b - a for a, b in zip(before, now, strict=True)] == [1, 1, 3, 0]
-    rows = lake.read("features", "BTCUSDT", 0, 2**62)
-    assert rows["return_1m"].to_pylist() == [7.0, None, 0.0]
+    kept = lake.read("features", "BTCUSDT", 0, 2**62)
+    assert kept["return_1m"].to_pylist() == [7.0, None, 0.0]
 
 
 def test_the_report_names_the_feature_and_what_it_misses(tmp_path: Path) -> None:
@@ -62,3 +65,23 @@ def test_disorder_fails_the_report(tmp_path: Path) -> None:
 
 def test_a_lake_without_rows_is_no_pass(tmp_path: Path) -> None:
     assert report(Lake.open(tmp_path.as_uri()), "BTCUSDT", hours=1)["passed"] is False
+
+
+def test_a_slow_row_that_misses_its_expectations_fails_the_report(tmp_path: Path) -> None:
+    told = made_fear_greed(20)
+    lake, writer = written(tmp_path, [row(i) for i in range(60)]), LakeWriter.open(tmp_path.as_uri())
+    sound = rows(VIEW_OF["fear_greed"], "BTCUSDT", told, told)
+    writer.upsert("fear_greed", sound)
+    found = report(lake, "BTCUSDT", hours=1)
+    assert (found["passed"], found["slow"]["fear_greed"]["rows"], found["slow"]["macro"]["rows"]) == (True, 20, 0)
+    assert found["slow"]["fear_greed"]["features"]["fear_greed_change_7d"]["excused"] == 7
+    values = {"fear_greed_1d": 140.0, "fear_greed_change_7d": 1.0}
+    wild = replace(sound[-1], created=sound[-1].created + 1, values=values)
+    gaps = [replace(each, created=each.created + 2, values=dict.fromkeys(each.values), reasons={"fear_greed_1d": "gap"})
+            for each in sound[-2:]]
+    writer.upsert("fear_greed", [wild, *gaps])
+    found = report(lake, "BTCUSDT", hours=1)
+    assert not found["passed"]
+    assert found["slow"]["fear_greed"]["missed"] == {
+        "fear_greed_1d": ["range", "null"], "fear_greed_change_7d": ["null"]}
+    assert "BTCUSDT fear_greed: 23 rows" in text([found])
