@@ -53,7 +53,7 @@ def answer(
     )
     age_s = (now_ns - row.ts_event) / NANOS
     is_late_record = FRESH_S < age_s <= RECORD_S and not is_nowcast(row.ts_event)
-    masked = None if sequence is None else masked_share(sequence)
+    masked = None if sequence is None else masked_share(sequence, chosen.columns)
     decision = decide(Evidence(FRESH_S if is_late_record else age_s, masked, chosen.fault, store_fault))
     if decision.tier == SAFE_MODE or sequence is None or online is None or chosen.artefact is None:
         facts = chosen.artefact.facts if chosen.artefact else None

@@ -15,7 +15,7 @@ from typing import Any
 from feast import Entity, FeatureService, FeatureView, Field, Project, ValueType
 from feast.types import Bytes, Float64, Int64, String
 
-from feature_repo.models import Model, model_services, models
+from feature_repo.models import Model, model_services, models, refuse_unread
 from feature_repo.offline_store import LakeSource
 from feature_repo.settings import load_settings
 from feature_repo.views import ENTITY, PROJECT, VIEWS, View, definitions_hash, services
@@ -68,4 +68,5 @@ feature_services = {name: _service(name, dict(taken)) for name, taken in service
 objects = [project, symbol, *sources.values(), *views.values(), *feature_services.values()]
 # Feast finds objects as module attributes only. `feast apply` is run with the deployment's environment: its models.
 globals().update({source.name: source for source in sources.values()} | views | feature_services)
+refuse_unread(load_settings())
 globals().update(services_of(models(load_settings())))

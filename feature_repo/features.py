@@ -360,18 +360,26 @@ FEATURES: tuple[Feature, ...] = (
             "cos of the week's phase, Monday 00:00 UTC = 0", (), _cycle(7 * DAY_NS, math.cos, _MONDAY), _within(1)),
 )
 
-FEATURE_NAMES: tuple[str, ...] = tuple(f.name for f in FEATURES)
-_NEEDS = tuple(dict.fromkeys(need for f in FEATURES for need in f.needs))
-FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(f.family for f in FEATURES))
+RETIRED: tuple[Feature, ...] = ()
+"""Features of older sets, moved here from `FEATURES` when they were edited or dropped: computed and written for as long
+as a served model reads them, in no new model's inputs. `candlewick features diff` says when an entry can be deleted."""
+
+DECLARED: tuple[Feature, ...] = (*FEATURES, *RETIRED)
+"""What a row has a value, or a reason, for."""
+FEATURE_NAMES: tuple[str, ...] = tuple(f.name for f in DECLARED)
+_NEEDS = tuple(dict.fromkeys(need for f in DECLARED for need in f.needs))
+FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(f.family for f in DECLARED))
 FORECAST_BAR: tuple[str, ...] = tuple(f.name for f in FEATURES if f.requires == "ohlcv_1m")
+SEQUENCE_FEATURES: tuple[str, ...] = (*FORECAST_BAR, *(f.name for f in RETIRED if f.requires == "ohlcv_1m"))
+"""Columns of a stored sequence: every model's inputs are among them."""
 FEATURE_SET: str = hashlib.sha256(
     "\n".join(f"{f.name}|{f.unit}|{f.window_s}|{f.requires}|{f.formula}" for f in FEATURES).encode(),
 ).hexdigest()[:12]
 
 
-def compute(w: Windows, declared: tuple[Feature, ...] = FEATURES) -> Floats:
+def compute(w: Windows, declared: tuple[Feature, ...] = DECLARED) -> Floats:
     """Every declared feature at every close of `w`: shape (B, len(declared)), NaN where it cannot be known."""
-    needs = _NEEDS if declared is FEATURES else tuple(dict.fromkeys(need for f in declared for need in f.needs))
+    needs = _NEEDS if declared is DECLARED else tuple(dict.fromkeys(need for f in declared for need in f.needs))
     held = {need: _is_held(need, w) for need in needs}
     table = np.empty((w.closes_ns.size, len(declared)))
     for column, feature in enumerate(declared):

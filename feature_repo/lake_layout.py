@@ -169,13 +169,13 @@ def zone_schema(zone: Zone) -> pa.Schema:
 
 
 def flatten(zone: Zone, message: Message | ContextRow) -> dict[str, Any]:
-    """A message as the values of its row."""
+    """A message as the values of its row; a feature row from before a feature was declared lacks it, which is null."""
     record = _context_record(message) if isinstance(message, ContextRow) else message.model_dump()
     values = record.pop("values") if zone == "features" else {}
     texts = {name: as_text(x) for name, x in record.items() if isinstance(x, dict | list)}
     created = record["created"] if "created" in record else record["ts_init"]
     return {
-        **record, **texts, **{name: values[name] for name in (FEATURE_NAMES if zone == "features" else ())},
+        **record, **texts, **{name: values.get(name) for name in (FEATURE_NAMES if zone == "features" else ())},
         EVENT_TIMESTAMP: record["ts_event"] // 1000, CREATED_TIMESTAMP: -(-created // 1000),
     }
 

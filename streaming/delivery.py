@@ -23,8 +23,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from feature_repo import topics
 from feature_repo.contracts import NANOS, DeadLetter, FeatureRow, InvalidMessage, StoreUnavailable
-from feature_repo.features import FORECAST_BAR, SEQUENCE_LENGTH
-from feature_repo.online_row import OnlineWrite
+from feature_repo.online_row import SEQUENCE_SHAPE, OnlineWrite
 from streaming.symbol_stream import COUNTS, ONLINE, Output
 
 SEND_TIMEOUT_S = 30
@@ -151,5 +150,5 @@ def online_write(output: Output) -> OnlineWrite:
     """The online row of an `ONLINE` output."""
     row = topics.decode(bytes(output.body), output.schema)
     assert isinstance(row, FeatureRow)
-    sequence = np.frombuffer(output.sequence or b"", dtype="<f8").reshape(SEQUENCE_LENGTH, len(FORECAST_BAR))
+    sequence = np.frombuffer(output.sequence or b"", dtype="<f8").reshape(SEQUENCE_SHAPE)
     return OnlineWrite(row, sequence, json.loads(output.mirrors or "{}"))

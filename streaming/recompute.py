@@ -19,12 +19,12 @@ import numpy as np
 
 from feature_repo import topics
 from feature_repo.contracts import MINUTE_NS, SECOND_NS, Bar, FeatureRow, InvalidMessage, Message, UnknownSchema
-from feature_repo.features import FEATURE_NAMES, FORECAST_BAR, SEQUENCE_LENGTH
+from feature_repo.features import FEATURE_NAMES, SEQUENCE_FEATURES, SEQUENCE_LENGTH
 from feature_repo.grid import Floats
 from feature_repo.history import SECONDS_KEPT, BarHistory, feature_row
 from streaming.seconds import Closed, GivenUp, Seconds
 
-_FORECAST_COLUMNS = [FEATURE_NAMES.index(name) for name in FORECAST_BAR]
+_SEQUENCE_COLUMNS = [FEATURE_NAMES.index(name) for name in SEQUENCE_FEATURES]
 _MINUTES_BEFORE = 1_441 + SEQUENCE_LENGTH
 
 
@@ -51,10 +51,10 @@ class Recomputation:
         return found
 
     def sequence(self, close_ns: int) -> Floats:
-        """The model's input at a close, [64, len(FORECAST_BAR)]: 63 whole minutes before it and the close itself."""
+        """The models' input at a close, [64, len(SEQUENCE_FEATURES)]: 63 whole minutes before it, then the close."""
         last = (close_ns - 1) // MINUTE_NS * MINUTE_NS
         whole = [last - back * MINUTE_NS for back in range(SEQUENCE_LENGTH - 2, -1, -1)]
-        return self._history.table(_at(*whole, close_ns))[:, _FORECAST_COLUMNS]
+        return self._history.table(_at(*whole, close_ns))[:, _SEQUENCE_COLUMNS]
 
     @cached_property
     def _history(self) -> BarHistory:
