@@ -15,6 +15,8 @@ from typing import Any
 from feast import Entity, FeatureService, FeatureView, Field, Project, ValueType
 from feast.types import Bytes, Float64, Int64, String
 
+from feature_repo import topics
+from feature_repo.contracts import Bar, FeatureRow
 from feature_repo.models import Model, model_services, models, refuse_unread
 from feature_repo.offline_store import LakeSource
 from feature_repo.settings import load_settings
@@ -29,10 +31,20 @@ project = Project(
 symbol = Entity(
     name=ENTITY, join_keys=[ENTITY], value_type=ValueType.STRING, description="Instrument id, such as BTCUSDT",
 )
+# Lineage from the topic on: Feast draws source → view → service, these tags say what a source is made of, and those of
+# a service which model reads it.
+TOPIC = {"topic": topics.FEATURES, "schema": topics.header(FeatureRow), "made_from": "crypto.<base>.trades"}
 sources = {
-    "features": LakeSource(name="lake_features", zone="features", description="Feature rows, one a second and symbol"),
-    "context": LakeSource(name="lake_context", zone="context", description="The slow view, one row an hour"),
-    None: LakeSource(name="online_only", description="Written by the stream, rebuilt offline: no history"),
+    "features": LakeSource(
+        name="lake_features", zone="features", description="Feature rows, one a second and symbol", tags=TOPIC,
+    ),
+    "context": LakeSource(
+        name="lake_context", zone="context", description="The slow view, one row an hour",
+        tags={"topic": topics.CLEAN, "schema": topics.header(Bar), "made_from": TOPIC["made_from"]},
+    ),
+    None: LakeSource(
+        name="online_only", description="Written by the stream, rebuilt offline: no history", tags=TOPIC,
+    ),
 }
 
 
@@ -50,14 +62,22 @@ def _service(name: str, taken: dict[str, tuple[str, ...]], **about: Any) -> Feat
     return FeatureService(name=name, features=[views[view][list(names)] for view, names in taken.items()], **about)
 
 
+def _lineage(model: Model) -> dict[str, str]:
+    """From a service to its model; what an older artefact does not say is left out."""
+    tags = {
+        "model": model.name, "version": model.version, "feature_set": model.feature_set, "dataset": model.dataset,
+        "mlflow_run_id": model.run_id,
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
 def services_of(held: Iterable[Model]) -> dict[str, FeatureService]:
     """A feature service for each model version whose features are all still declared."""
     by_name = {model.service: model for model in held}
     return {
         name: _service(
             name, taken, description=f"what version {by_name[name].version} of {by_name[name].name} reads",
-            tags={"feature_set": by_name[name].feature_set, "model": by_name[name].name,
-                  "version": by_name[name].version},
+            tags=_lineage(by_name[name]),
         )
         for name, taken in model_services(by_name.values()).items()
     }

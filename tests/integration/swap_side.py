@@ -2,9 +2,9 @@
 
     python -m tests.integration.swap_side RUN_DIR REDIS_URL MODEL
 
-It reads a JSON list a line, a name and what is given to it, and answers with a line of JSON. `train FOLDER` makes a model
-of this code's set. `stream FIRST LAST` goes on with the market from where the state in the run folder stands, and after
-each second lets the model of every slot answer from Redis; `found` are the answers to the row that was there before.
+It reads a JSON list a line, a name and what is given to it, and answers with a line of JSON. `train FOLDER` makes a
+model of this code's set. `stream FIRST LAST` goes on with the market from where the state in the run folder stands;
+after each second the model of every slot answers from Redis; `found` are the answers to the row that was there before.
 `features SERVICE…` asks Feast, online and for what was known.
 """
 
