@@ -389,16 +389,26 @@ def compute(w: Windows, declared: tuple[Feature, ...] = DECLARED) -> Floats:
     return table
 
 
-def reason(feature: Feature, w: Windows, at: int = 0) -> str:
-    """Why a feature is null at the close number `at` of `w`: `requires …`, `warmup`, `gap`, or that it has no value."""
-    windows = (~np.isnan(_window(need, w, at)) for need in feature.needs)
-    held = next((window for window in windows if not window.all()), None)
-    if held is None:
-        return feature.otherwise
-    if not held.any():
-        return "warmup" if feature.requires == "ohlcv_1m" or w.is_hole(at) else f"requires {feature.requires}"
-    first = int(np.argmax(held))
-    return "warmup" if first and held[first:].mean() >= 1.0 - MAX_HOLES else "gap"
+def reasons(feature: Feature, w: Windows, at: npt.NDArray[np.intp]) -> list[str]:
+    """Why a feature is null at the closes number `at` of `w`: `requires …`, `warmup`, `gap`, or without a value."""
+    found = np.full(at.size, feature.otherwise, dtype=object)
+    undecided = np.ones(at.size, dtype=np.bool_)
+    for need in feature.needs:
+        windows, place = w.by_minute if need.grid == "minute" else (w, None)
+        held = ~np.isnan(_read(need, windows))[at if place is None else place[at]]
+        short = undecided & ~held.all(axis=1)
+        found[short] = _why(feature, held[short], w.holes[at[short]])
+        undecided &= ~short
+    return list(found)
+
+
+def _why(feature: Feature, held: Flags, is_hole: Flags) -> npt.NDArray[np.object_]:
+    """Of windows (B, length) that lack values; `is_hole` (B,): closes without a second bar."""
+    first, count = held.argmax(axis=1), held.sum(axis=1)
+    young = (first > 0) & (count / (held.shape[1] - first) >= 1.0 - MAX_HOLES)
+    unheard = "warmup" if feature.requires == "ohlcv_1m" else f"requires {feature.requires}"
+    absent = np.where(is_hole, "warmup", unheard).astype(object)
+    return np.where(count == 0, absent, np.where(young, "warmup", "gap")).astype(object)
 
 
 def _is_held(need: Need, w: Windows) -> Flags:
@@ -407,12 +417,6 @@ def _is_held(need: Need, w: Windows) -> Flags:
         return enough
 
     return w.once_a_minute(is_held) if need.grid == "minute" else is_held(w)
-
-
-def _window(need: Need, w: Windows, at: int) -> Floats:
-    windows, place = w.by_minute if need.grid == "minute" else (w, None)
-    window: Floats = _read(need, windows)[at if place is None else place[at]]
-    return window
 
 
 def _read(need: Need, w: Windows) -> Floats:

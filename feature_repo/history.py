@@ -14,6 +14,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from feature_repo.contracts import HOUR_NS, MINUTE_NS, SECOND_NS, Bar, FeatureRow
 from feature_repo.features import (
@@ -24,7 +25,7 @@ from feature_repo.features import (
     SEQUENCE_FEATURES,
     SEQUENCE_LENGTH,
     compute,
-    reason,
+    reasons,
 )
 from feature_repo.grid import Floats, Grid, Ints
 from feature_repo.windows import MINUTE_FIELDS, SECOND_FIELDS, SIXTIES, STEPS, Windows, bar_values
@@ -118,16 +119,28 @@ class BarHistory:
 
     def rows(self, closes_ns: Ints) -> Iterator[tuple[dict[str, float | None], dict[str, str]]]:
         """`row` at each of some closes, ascending."""
+        for _, table, reasons_of in self.blocks(closes_ns):
+            for known, why in zip(table.tolist(), reasons_of, strict=True):
+                yield {n: None if math.isnan(x) else x for n, x in zip(FEATURE_NAMES, known, strict=True)}, why
+
+    def blocks(self, closes_ns: Ints) -> Iterator[tuple[Ints, Floats, list[dict[str, str]]]]:
+        """`rows` in blocks of closes: those, values (B, len(FEATURE_NAMES)), NaN for null, and why, row by row."""
         for batch in _batches(closes_ns):
             windows = self.windows(batch)
             table = self._compute(windows)
             self._newest_row = (int(batch[-1]), table[-1])
-            for at, known in enumerate(table.tolist()):
-                values = {name: None if math.isnan(x) else x for name, x in zip(FEATURE_NAMES, known, strict=True)}
-                yield values, {
-                    f.name: RETIRED_REASON if f.name in self._unread else reason(f, windows, at)
-                    for f in DECLARED if values[f.name] is None
-                }
+            yield batch, table, self._reasons(windows, np.isnan(table))
+
+    def _reasons(self, windows: Windows, nulls: npt.NDArray[np.bool_]) -> list[dict[str, str]]:
+        """Name → why, of each row's nulls."""
+        found: list[dict[str, str]] = [{} for _ in nulls]
+        for column in np.flatnonzero(nulls.any(axis=0)).tolist():
+            feature, at = DECLARED[column], np.flatnonzero(nulls[:, column])
+            unread = feature.name in self._unread
+            why = [RETIRED_REASON] * at.size if unread else reasons(feature, windows, at)
+            for row, text in zip(at.tolist(), why, strict=True):
+                found[row][feature.name] = text
+        return found
 
     def _compute(self, windows: Windows) -> Floats:
         """(B, len(FEATURE_NAMES))."""

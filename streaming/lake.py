@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_repo import topics
-from feature_repo.contracts import InvalidMessage, Message, UnknownSchema
+from feature_repo.contracts import HOUR_NS, InvalidMessage, Message, UnknownSchema
 from feature_repo.lake_layout import (
     MESSAGES,
     ContextRow,
@@ -115,6 +115,16 @@ class LakeWriter:
         return [
             self._add_file(folder, provenance, merge(zone, [to_table(zone, group)]))
             for folder, group in _by_folder(zone, messages).items()
+        ]
+
+    def add_rows(self, zone: Zone, rows: pa.Table, provenance: str) -> list[str]:
+        """`add_revision` of rows that are a table already, each once."""
+        hours = pc.divide(rows["ts_event"], HOUR_NS)
+        return [
+            self._add_file(hour_folder(zone, symbol, hour * HOUR_NS), provenance, merge(zone, [part]))
+            for hour in pc.unique(hours).to_pylist()
+            for symbol in pc.unique(rows["symbol"]).to_pylist()
+            if (part := rows.filter(pc.and_(pc.equal(hours, hour), pc.equal(rows["symbol"], symbol)))).num_rows
         ]
 
     def merge_revisions(self, zone: Zone, folder: str) -> int:
