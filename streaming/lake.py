@@ -256,9 +256,12 @@ def _expect(zone: Zone, message: Message) -> Message:
 
 
 def _by_folder(zone: Zone, messages: Sequence[Message | ContextRow]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = defaultdict(list)
+    by_hour: dict[tuple[str, int], list[Any]] = defaultdict(list)
     for message in messages:
-        found[hour_folder(zone, message.symbol, message.ts_event)].append(message)  # type: ignore[union-attr]
+        by_hour[message.symbol, message.ts_event // HOUR_NS].append(message)  # type: ignore[union-attr]
+    found: dict[str, list[Any]] = defaultdict(list)
+    for (symbol, hour), group in by_hour.items():
+        found[hour_folder(zone, symbol, hour * HOUR_NS)] += group
     return found
 
 
