@@ -172,8 +172,8 @@ def flatten(zone: Zone, message: Message | ContextRow) -> dict[str, Any]:
     """A message as the values of its row; a feature row from before a feature was declared lacks it, which is null."""
     record = _context_record(message) if isinstance(message, ContextRow) else message.model_dump()
     values = record.pop("values") if zone == "features" else {}
-    kind = type(message)
-    texts = {name: as_text(record[name]) for name in _texts(kind) if name in record} if zone in MESSAGES else {}
+    names = _texts(MESSAGES[zone]) if zone in MESSAGES else ()
+    texts = {name: as_text(record[name]) for name in names if name in record}
     created = record["created"] if "created" in record else record["ts_init"]
     return {
         **record, **texts, **{name: values.get(name) for name in (FEATURE_NAMES if zone == "features" else ())},

@@ -30,7 +30,7 @@ from streaming.backfill import closed_bars
 from streaming.bars import bars_from_trades, minute_bars
 from streaming.compaction import compact
 from streaming.lake import LakeWriter
-from streaming.mend import backfill, held_bars, reconcile
+from streaming.mend import backfill, held_bars, joined, reconcile
 from streaming.past import Past, klines, of_files, of_raw
 from streaming.revisions import Bars, earliest, newest, push, rows_of
 from streaming.stretch import Stretch
@@ -385,6 +385,31 @@ def test_the_verbs_fill_from_raw_and_explain_a_planted_difference(stage: Path) -
     assert shown["lines_left_out"] == shown["revised_rows"] > 0
     frame = pd.read_parquet(stage / "clean" / "btc")
     assert np.isin(frame["provenance"], ["live", "reconcile"]).all()
+
+
+def test_a_span_of_days_is_filled_a_day_at_a_time_and_days_without_records_are_passed_over(stage: Path) -> None:
+    lake, writer = raw_lake(stage, made_trades())
+    end, earlier = ("--to", str(START_NS + 110 * SECOND_NS)), ("--from", str(START_NS - 40 * HOUR_NS))
+    code, output = verb("backfill", *earlier, *end, "--source", "raw", "--json")
+    assert (code, json.loads(output)["symbols"]) == (
+        0, [{"symbol": SYMBOL, "told": 110, "bars": 110, "rows": 110}])
+    planted = held_bars(lake, SYMBOL, *EVER)[1, START_NS + 50 * SECOND_NS]
+    writer.upsert("clean", [planted.model_copy(update={"volume": 9.0, "created": planted.created + 1})])
+    found = json.loads(verb("reconcile", *earlier, *end, "--source", "raw", "--dry-run", "--json")[1])["symbols"][0]
+    assert (found["compared"], found["revised_bars"]) == (110, 1)
+    code, output = verb("backfill", *earlier, "--to", str(START_NS - 20 * HOUR_NS), "--source", "raw")
+    assert code == 1
+    assert "expected records of BTCUSDT in the raw zone" in output
+
+
+def test_what_two_parts_of_a_span_told_is_one_report() -> None:
+    part = {"symbol": SYMBOL, "created": 1, "compared": 5, "revised_bars": 1, "revised_rows": 2,
+            "lines": ["a", "b"], "lines_left_out": 1}
+    assert joined(None, part, 3) == part
+    assert joined(part, {**part, "created": 2, "lines": ["c", "d"]}, 3) == {
+        "symbol": SYMBOL, "created": 2, "compared": 10, "revised_bars": 2, "revised_rows": 4,
+        "lines": ["a", "b", "c"], "lines_left_out": 3,
+    }
 
 
 def test_a_revision_is_no_older_than_what_its_witness_told(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
