@@ -680,6 +680,17 @@ def bench_store(
     raise typer.Exit(1 if result["over"] else 0)
 
 
+@bench.command("day")
+def bench_day(as_json: Json = False) -> None:
+    """Two million trades of a day through `backfill`: bars and rows; beside a DuckDB scan of the same file."""
+    from feature_repo.settings import load_settings
+    from tests.bench.day import run
+
+    result = run(load_settings())
+    show(result, as_json)
+    raise typer.Exit(0 if result["passed"] else 1)
+
+
 @bench.command("online")
 def bench_online(
     races: Annotated[int, typer.Option(min=0, help="Through each of Feast's ways; 0 leaves them out.")] = 10_000,

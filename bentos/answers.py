@@ -164,7 +164,7 @@ class Answers:
             return None
         held = self._held.get(symbol)
         if held is None or held.version != (online.row.ts_event, online.row.created):
-            masked = None if online.sequence is None else masked_share(online.sequence)
+            masked = None if online.sequence is None else masked_share(online.sequence, self.chosen.columns)
             held = self._held[symbol] = Held(online, masked)
         return held
 

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from bentos.distribution import Bounds
 from bentos.predictor import OUTPUT_NAMES, Costs, ModelFacts, Outputs
 from feature_repo.contracts import ModelRefused
-from feature_repo.features import FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
+from feature_repo.features import SEQUENCE_FEATURES, SEQUENCE_LENGTH
+from feature_repo.models import META, model_of, objections
 
-MODEL, META, SUMS, CARD = "model.onnx", "meta.json", "SHA256SUMS", "MODEL_CARD.md"
+MODEL, SUMS, CARD = "model.onnx", "SHA256SUMS", "MODEL_CARD.md"
 ALLOWED = frozenset({MODEL, META, SUMS, CARD})
-INPUTS = {"sequence": (SEQUENCE_LENGTH, len(FORECAST_BAR)), "context": (1,)}
 MAX_BYTES = 64 * 1024 * 1024
 """A forecast model is well below this; a larger file is not read into the service."""
 
@@ -43,12 +43,15 @@ class Artefact:
     sha256: str
     """Of `model.onnx`."""
     session: Any = field(repr=False)
+    columns: tuple[int, ...]
+    """Where its inputs are in a stored sequence."""
 
     def run(self, sequence: Floats, risk_threshold: float | None) -> Outputs:
-        """Forecast from raw values (64, F), NaN where unknown, and the volatility percentile (None: unknown)."""
+        """Forecast from a stored sequence of raw values, NaN where unknown, of which it reads its own columns, and the
+        volatility percentile (None: unknown)."""
         threshold = np.nan if risk_threshold is None else risk_threshold
         feeds = {
-            "sequence": np.ascontiguousarray(sequence, dtype=np.float32)[None],
+            "sequence": np.ascontiguousarray(sequence[:, self.columns], dtype=np.float32)[None],
             "context": np.array([[threshold]], dtype=np.float32),
         }
         values = self.session.run(list(OUTPUT_NAMES), feeds)
@@ -59,10 +62,12 @@ def load_artefact(folder: Path) -> Artefact:
     """Verify and load. Raises `ModelRefused` saying what was expected and found."""
     contents = _verified_contents(folder)
     meta = _meta(contents[META])
+    features = _features(meta)
     facts = _facts(meta)
     session = _session(contents[MODEL])
-    _check_graph(session)
-    return Artefact(facts, hashlib.sha256(contents[MODEL]).hexdigest(), session)
+    _check_graph(session, len(features))
+    columns = tuple(SEQUENCE_FEATURES.index(name) for name in features)
+    return Artefact(facts, hashlib.sha256(contents[MODEL]).hexdigest(), session, columns)
 
 
 def _verified_contents(folder: Path) -> dict[str, bytes]:
@@ -105,14 +110,25 @@ def _meta(text: bytes) -> dict[str, Any]:
     return meta
 
 
+def _features(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the model reads, all of it declared as it was in training: of whichever feature set."""
+    try:
+        model = model_of(meta, "")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelRefused(f"{META}: {type(error).__name__}: {error}") from error
+    why = objections(model) + ([] if model.sequence_length else ["no sequence_length"])
+    if why:
+        raise ModelRefused(
+            f"{META}: expected features of set {model.feature_set} as they were in training, found otherwise: "
+            f"{'; '.join(why)}; keep them in RETIRED or train on this feature set",
+        )
+    return model.features
+
+
 def _facts(meta: Mapping[str, Any]) -> ModelFacts:
-    expected = {"feature_set": FEATURE_SET, "features": list(FORECAST_BAR), "sequence_length": SEQUENCE_LENGTH}
-    for name, value in expected.items():
-        if meta.get(name) != value:
-            raise ModelRefused(f"{META}: expected {name} {value}, found {meta.get(name)!r}; train on this feature set")
     try:
         return ModelFacts(
-            name=str(meta["name"]), version=str(meta["version"]), feature_set=FEATURE_SET,
+            name=str(meta["name"]), version=str(meta["version"]), feature_set=str(meta["feature_set"]),
             horizon_s=int(meta["horizon_s"]),
             costs=Costs(**{f.name: float(meta["cost_model"][f.name]) for f in fields(Costs)}),
             decay=_decay(meta["tier_lambda"]), bounds=_bounds(meta["ood"]),
@@ -150,15 +166,16 @@ def _session(graph: bytes) -> Any:
         raise ModelRefused(f"{MODEL}: {type(error).__name__}: {error}") from error
 
 
-def _check_graph(session: Any) -> None:
+def _check_graph(session: Any, features: int) -> None:
     """The graph has the agreed inputs and outputs and answers with one value each."""
+    wanted = {"sequence": (SEQUENCE_LENGTH, features), "context": (1,)}
     inputs = {item.name: tuple(item.shape[1:]) for item in session.get_inputs()}
-    if inputs != INPUTS:
-        raise ModelRefused(f"{MODEL}: expected inputs {INPUTS} after the batch axis, found {inputs}")
+    if inputs != wanted:
+        raise ModelRefused(f"{MODEL}: expected inputs {wanted} after the batch axis, found {inputs}")
     outputs = {item.name for item in session.get_outputs()}
     if missing := set(OUTPUT_NAMES) - outputs:
         raise ModelRefused(f"{MODEL}: expected outputs {', '.join(sorted(missing))}, found none")
-    empty = {name: np.full((1, *shape), np.nan, dtype=np.float32) for name, shape in INPUTS.items()}
+    empty = {name: np.full((1, *shape), np.nan, dtype=np.float32) for name, shape in wanted.items()}
     answers = session.run(list(OUTPUT_NAMES), empty)
     shapes = {name: value.shape for name, value in zip(OUTPUT_NAMES, answers, strict=True)}
     if wrong := {name: shape for name, shape in shapes.items() if shape != (1,)}:

@@ -14,6 +14,8 @@ import structlog
 
 from bentos.artefact import Artefact, load_artefact
 from feature_repo.contracts import ModelRefused
+from feature_repo.features import SEQUENCE_FEATURES
+from feature_repo.models import slots
 from feature_repo.settings import Settings
 
 log = structlog.get_logger()
@@ -28,21 +30,26 @@ class Chosen:
     """champion | bootstrap | none."""
     fault: str | None = None
 
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Where the inputs of the model that answers are in a stored sequence; all of it without a model."""
+        return self.artefact.columns if self.artefact else tuple(range(len(SEQUENCE_FEATURES)))
 
-def slots(settings: Settings) -> tuple[tuple[str, Path], ...]:
-    """Where a model may come from, best first."""
-    return (("champion", settings.run_dir / "models" / "champion"), ("bootstrap", settings.model_dir))
+
+def answering(settings: Settings) -> tuple[tuple[str, Path], ...]:
+    """Where the model that answers may come from, best first."""
+    return tuple((slot, folder) for slot, folder in slots(settings) if slot != "shadow")
 
 
 def served_folder(settings: Settings) -> Path:
     """Where the model that is asked first lies, verified or not: what others compare with what it was trained on."""
-    return next(folder for slot, folder in slots(settings) if slot != "champion" or folder.exists())
+    return next(folder for slot, folder in answering(settings) if slot != "champion" or folder.exists())
 
 
 def choose_artefact(settings: Settings, refused: Callable[[str], None]) -> Chosen:
     """The first slot whose artefact verifies. A refusal is logged as an error and counted by `refused(slot)`."""
     fault = None
-    for slot, folder in slots(settings):
+    for slot, folder in answering(settings):
         if slot == "champion" and not folder.exists():
             continue
         try:

@@ -56,19 +56,19 @@ def answer(
     )
     age_s = (now_ns - row.ts_event) / NANOS
     is_late_record = FRESH_S < age_s <= RECORD_S and not is_nowcast(row.ts_event)
-    masked = None if sequence is None else masked_share(sequence)
+    masked = None if sequence is None else masked_share(sequence, chosen.columns)
     decision = decide(Evidence(FRESH_S if is_late_record else age_s, masked, chosen.fault, store_fault))
     if decision.tier == SAFE_MODE or sequence is None or online is None or chosen.artefact is None:
         facts = chosen.artefact.facts if chosen.artefact else None
-        return proven(safe_mode(row.symbol, row, facts, decision, now_ns), row, sequence)
+        return proven(safe_mode(row.symbol, row, facts, decision, now_ns), row, sequence, chosen.columns)
     outputs = infer(sequence, risk_threshold(online, now_ns))
-    made = proven(forecast(row, outputs, chosen.artefact.facts, decision, now_ns), row, sequence)
+    made = proven(forecast(row, outputs, chosen.artefact.facts, decision, now_ns), row, sequence, chosen.columns)
     return late(made, age_s) if is_late_record else made
 
 
-def proven(made: Prediction, row: FeatureRow, sequence: Floats | None) -> Prediction:
-    """The same prediction with the hashes of what it was made from."""
-    of_sequence = None if sequence is None else sequence_hash(sequence)
+def proven(made: Prediction, row: FeatureRow, sequence: Floats | None, columns: Sequence[int]) -> Prediction:
+    """The same prediction with the hashes of what it was made from; of the sequence that is what its model reads."""
+    of_sequence = None if sequence is None else sequence_hash(sequence[:, columns])
     return made.model_copy(update={"row_hash": row_hash(row), "sequence_hash": of_sequence})
 
 

@@ -6,7 +6,8 @@
 
 `definition` is of name, unit, window, requirement and formula, as `FEATURE_SET` is of all of them. `values` is of what
 the code makes of one fixed market, to six digits: it changes when a formula's code does, whatever its words say. Run as
-a program it prints the catalogue of the package that the path finds, which may be another revision's.
+a program it prints the catalogue of the package that the path finds, which may be another revision's: nothing is
+imported here that a revision may lack.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from feature_repo import features
 from feature_repo.contracts import BOOK_FIELDS, MINUTE_NS, SECOND_NS, Bar
 from feature_repo.features import FEATURE_SET, FEATURES
 from feature_repo.history import BarHistory
@@ -24,23 +26,25 @@ from feature_repo.history import BarHistory
 BEGIN_NS = 19_944 * 86_400 * SECOND_NS - 10 * MINUTE_NS
 MINUTES, SECONDS = 1_510, 1_140
 ASKED = (300, 961, 1_020, 1_140)
+RETIRED: tuple[Any, ...] = getattr(features, "RETIRED", ())
+DECLARED = (*FEATURES, *RETIRED)
 FLOOR = 1e-9
 """A z-score beside zero is a difference of logarithms over a small deviation: its digits are noise."""
 
 
 def catalogue() -> list[dict[str, Any]]:
-    """Every declaration without its code, in FEATURES order."""
+    """Every declaration without its code, in their order, the retired ones last."""
     values = _values()
     return [
         {"name": f.name, "family": f.family, "unit": f.unit, "window_s": f.window_s, "requires": f.requires,
-         "formula": f.formula, "definition": definition(f), "values": values[f.name]}
-        for f in FEATURES
+         "formula": f.formula, "retired": f in RETIRED, "definition": definition(f), "values": values[f.name]}
+        for f in DECLARED
     ]
 
 
 def definitions() -> dict[str, str]:
     """Feature → hash of its definition: what a model's meta.json keeps of the features it was trained on."""
-    return {f.name: definition(f) for f in FEATURES}
+    return {f.name: definition(f) for f in DECLARED}
 
 
 def definition(feature: Any) -> str:
@@ -56,7 +60,7 @@ def _values() -> dict[str, str]:
     rows = [history.row(BEGIN_NS + second * SECOND_NS)[0] for second in ASKED]
     return {
         f.name: hashlib.sha256("|".join(_digits(row[f.name]) for row in rows).encode()).hexdigest()[:12]
-        for f in FEATURES
+        for f in DECLARED
     }
 
 

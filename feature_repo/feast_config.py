@@ -43,8 +43,13 @@ def open_feast(settings: Settings) -> Any:
 
 
 def apply(settings: Settings) -> None:
-    """Write our definitions to the registry of these settings, the models' services too, as `feast apply` does."""
+    """Write our definitions to the registry of these settings, the models' services too, as `feast apply` does.
+
+    Raises `ValueError` when a served model reads a feature that is not declared.
+    """
     from feature_repo.definitions import objects, services_of
-    from feature_repo.models import models
+    from feature_repo.models import models, refuse_unread
+
+    refuse_unread(settings)
 
     open_feast(settings).apply([*objects, *services_of(models(settings)).values()])

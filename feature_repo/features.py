@@ -360,18 +360,26 @@ FEATURES: tuple[Feature, ...] = (
             "cos of the week's phase, Monday 00:00 UTC = 0", (), _cycle(7 * DAY_NS, math.cos, _MONDAY), _within(1)),
 )
 
-FEATURE_NAMES: tuple[str, ...] = tuple(f.name for f in FEATURES)
-_NEEDS = tuple(dict.fromkeys(need for f in FEATURES for need in f.needs))
-FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(f.family for f in FEATURES))
+RETIRED: tuple[Feature, ...] = ()
+"""Features of older sets, moved here from `FEATURES` when they were edited or dropped: computed and written for as long
+as a served model reads them, in no new model's inputs. `candlewick features diff` says when an entry can be deleted."""
+
+DECLARED: tuple[Feature, ...] = (*FEATURES, *RETIRED)
+"""What a row has a value, or a reason, for."""
+FEATURE_NAMES: tuple[str, ...] = tuple(f.name for f in DECLARED)
+_NEEDS = tuple(dict.fromkeys(need for f in DECLARED for need in f.needs))
+FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(f.family for f in DECLARED))
 FORECAST_BAR: tuple[str, ...] = tuple(f.name for f in FEATURES if f.requires == "ohlcv_1m")
+SEQUENCE_FEATURES: tuple[str, ...] = (*FORECAST_BAR, *(f.name for f in RETIRED if f.requires == "ohlcv_1m"))
+"""Columns of a stored sequence: every model's inputs are among them."""
 FEATURE_SET: str = hashlib.sha256(
     "\n".join(f"{f.name}|{f.unit}|{f.window_s}|{f.requires}|{f.formula}" for f in FEATURES).encode(),
 ).hexdigest()[:12]
 
 
-def compute(w: Windows, declared: tuple[Feature, ...] = FEATURES) -> Floats:
+def compute(w: Windows, declared: tuple[Feature, ...] = DECLARED) -> Floats:
     """Every declared feature at every close of `w`: shape (B, len(declared)), NaN where it cannot be known."""
-    needs = _NEEDS if declared is FEATURES else tuple(dict.fromkeys(need for f in declared for need in f.needs))
+    needs = _NEEDS if declared is DECLARED else tuple(dict.fromkeys(need for f in declared for need in f.needs))
     held = {need: _is_held(need, w) for need in needs}
     table = np.empty((w.closes_ns.size, len(declared)))
     for column, feature in enumerate(declared):
@@ -381,16 +389,26 @@ def compute(w: Windows, declared: tuple[Feature, ...] = FEATURES) -> Floats:
     return table
 
 
-def reason(feature: Feature, w: Windows, at: int = 0) -> str:
-    """Why a feature is null at the close number `at` of `w`: `requires …`, `warmup`, `gap`, or that it has no value."""
-    windows = (~np.isnan(_window(need, w, at)) for need in feature.needs)
-    held = next((window for window in windows if not window.all()), None)
-    if held is None:
-        return feature.otherwise
-    if not held.any():
-        return "warmup" if feature.requires == "ohlcv_1m" or w.is_hole(at) else f"requires {feature.requires}"
-    first = int(np.argmax(held))
-    return "warmup" if first and held[first:].mean() >= 1.0 - MAX_HOLES else "gap"
+def reasons(feature: Feature, w: Windows, at: npt.NDArray[np.intp]) -> list[str]:
+    """Why a feature is null at the closes number `at` of `w`: `requires …`, `warmup`, `gap`, or without a value."""
+    found = np.full(at.size, feature.otherwise, dtype=object)
+    undecided = np.ones(at.size, dtype=np.bool_)
+    for need in feature.needs:
+        windows, place = w.by_minute if need.grid == "minute" else (w, None)
+        held = ~np.isnan(_read(need, windows))[at if place is None else place[at]]
+        short = undecided & ~held.all(axis=1)
+        found[short] = _why(feature, held[short], w.holes[at[short]])
+        undecided &= ~short
+    return list(found)
+
+
+def _why(feature: Feature, held: Flags, is_hole: Flags) -> npt.NDArray[np.object_]:
+    """Of windows (B, length) that lack values; `is_hole` (B,): closes without a second bar."""
+    first, count = held.argmax(axis=1), held.sum(axis=1)
+    young = (first > 0) & (count / (held.shape[1] - first) >= 1.0 - MAX_HOLES)
+    unheard = "warmup" if feature.requires == "ohlcv_1m" else f"requires {feature.requires}"
+    absent = np.where(is_hole, "warmup", unheard).astype(object)
+    return np.where(count == 0, absent, np.where(young, "warmup", "gap")).astype(object)
 
 
 def _is_held(need: Need, w: Windows) -> Flags:
@@ -399,12 +417,6 @@ def _is_held(need: Need, w: Windows) -> Flags:
         return enough
 
     return w.once_a_minute(is_held) if need.grid == "minute" else is_held(w)
-
-
-def _window(need: Need, w: Windows, at: int) -> Floats:
-    windows, place = w.by_minute if need.grid == "minute" else (w, None)
-    window: Floats = _read(need, windows)[at if place is None else place[at]]
-    return window
 
 
 def _read(need: Need, w: Windows) -> Floats:

@@ -11,12 +11,22 @@ go through the same formulas (`features.compute`) and give the same bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from feature_repo.contracts import HOUR_NS, MINUTE_NS, SECOND_NS, Bar, FeatureRow
-from feature_repo.features import FEATURE_NAMES, FEATURE_SET, FEATURES, FORECAST_BAR, SEQUENCE_LENGTH, compute, reason
+from feature_repo.features import (
+    DECLARED,
+    FEATURE_NAMES,
+    FEATURE_SET,
+    RETIRED,
+    SEQUENCE_FEATURES,
+    SEQUENCE_LENGTH,
+    compute,
+    reasons,
+)
 from feature_repo.grid import Floats, Grid, Ints
 from feature_repo.windows import MINUTE_FIELDS, SECOND_FIELDS, SIXTIES, STEPS, Windows, bar_values
 
@@ -29,17 +39,26 @@ MINUTES_KEPT = 1441 + SEQUENCE_LENGTH
 ROWS_NS = ROWS * SECOND_NS
 """How much younger the newest second bar may be than the one whose row is asked for."""
 MIRROR_WINDOWS: Mapping[str, int] = {"1m": 60, "5m": 300, "15m": 900}
-_FORECAST_COLUMNS = [FEATURE_NAMES.index(name) for name in FORECAST_BAR]
+RETIRED_NAMES = frozenset(feature.name for feature in RETIRED)
+RETIRED_REASON = "retired"
+"""Of a retired feature that no served model reads any more."""
+_SEQUENCE_COLUMNS = [FEATURE_NAMES.index(name) for name in SEQUENCE_FEATURES]
 
 
 class BarHistory:
     """Second bars of the last half hour and minute bars of the last 25 hours of one symbol.
 
-    For whole history give larger capacities; nothing else changes.
+    For whole history give larger capacities; nothing else changes. Of the retired features only those named are
+    computed; the others are null.
     """
 
-    def __init__(self, symbol: str, seconds_kept: int = SECONDS_KEPT, minutes_kept: int = MINUTES_KEPT) -> None:
+    def __init__(
+        self, symbol: str, seconds_kept: int = SECONDS_KEPT, minutes_kept: int = MINUTES_KEPT,
+        retired: Collection[str] = RETIRED_NAMES,
+    ) -> None:
         self.symbol = symbol
+        self._unread = RETIRED_NAMES - set(retired)
+        self._computed = tuple(f for f in DECLARED if f.name not in self._unread) if self._unread else DECLARED
         self._seconds = Grid(SECOND_FIELDS, SECOND_NS, seconds_kept)
         self._minutes = Grid(MINUTE_FIELDS, MINUTE_NS, minutes_kept)
         # Rows of whole minutes never change while bars only append; a revision empties this.
@@ -89,10 +108,10 @@ class BarHistory:
         self._minutes.put_many(closes_ns, {**columns, **logs})
 
     def table(self, closes_ns: Ints) -> Floats:
-        """Every feature at many closes: shape (N, len(FEATURES)), NaN for null."""
+        """Every feature at many closes: shape (N, len(FEATURE_NAMES)), NaN for null."""
         if not closes_ns.size:
-            return np.empty((0, len(FEATURES)))
-        return np.concatenate([compute(self.windows(batch)) for batch in _batches(closes_ns)])
+            return np.empty((0, len(FEATURE_NAMES)))
+        return np.concatenate([self._compute(self.windows(batch)) for batch in _batches(closes_ns)])
 
     def row(self, close_ns: int) -> tuple[dict[str, float | None], dict[str, str]]:
         """Values by name (null where unknown) and the reason of each null, at one close."""
@@ -100,20 +119,44 @@ class BarHistory:
 
     def rows(self, closes_ns: Ints) -> Iterator[tuple[dict[str, float | None], dict[str, str]]]:
         """`row` at each of some closes, ascending."""
+        for _, table, reasons_of in self.blocks(closes_ns):
+            for known, why in zip(table.tolist(), reasons_of, strict=True):
+                yield {n: None if math.isnan(x) else x for n, x in zip(FEATURE_NAMES, known, strict=True)}, why
+
+    def blocks(self, closes_ns: Ints) -> Iterator[tuple[Ints, Floats, list[dict[str, str]]]]:
+        """`rows` in blocks of closes: those, values (B, len(FEATURE_NAMES)), NaN for null, and why, row by row."""
         for batch in _batches(closes_ns):
             windows = self.windows(batch)
-            table = compute(windows)
+            table = self._compute(windows)
             self._newest_row = (int(batch[-1]), table[-1])
-            for at, known in enumerate(table.tolist()):
-                values = {name: None if math.isnan(x) else x for name, x in zip(FEATURE_NAMES, known, strict=True)}
-                yield values, {f.name: reason(f, windows, at) for f in FEATURES if values[f.name] is None}
+            yield batch, table, self._reasons(windows, np.isnan(table))
+
+    def _reasons(self, windows: Windows, nulls: npt.NDArray[np.bool_]) -> list[dict[str, str]]:
+        """Name → why, of each row's nulls."""
+        found: list[dict[str, str]] = [{} for _ in nulls]
+        for column in np.flatnonzero(nulls.any(axis=0)).tolist():
+            feature, at = DECLARED[column], np.flatnonzero(nulls[:, column])
+            unread = feature.name in self._unread
+            why = [RETIRED_REASON] * at.size if unread else reasons(feature, windows, at)
+            for row, text in zip(at.tolist(), why, strict=True):
+                found[row][feature.name] = text
+        return found
+
+    def _compute(self, windows: Windows) -> Floats:
+        """(B, len(FEATURE_NAMES))."""
+        known = compute(windows, self._computed)
+        if not self._unread:
+            return known
+        table = np.full((len(known), len(DECLARED)), np.nan)
+        table[:, [FEATURE_NAMES.index(feature.name) for feature in self._computed]] = known
+        return table
 
     def windows(self, closes_ns: Ints) -> Windows:
         """What is known at each of some closes."""
         return Windows(closes_ns, self._seconds, self._minutes)
 
     def sequence(self, close_ns: int) -> Floats:
-        """The model's input at a close: shape (64, len(FORECAST_BAR)), oldest first, NaN = masked.
+        """The models' input at a close: shape (64, len(SEQUENCE_FEATURES)), oldest first, NaN = masked.
 
         The last 63 whole minutes before the close, then the row at the close itself.
         """
@@ -126,7 +169,7 @@ class BarHistory:
         if self._newest_row is None or self._newest_row[0] != close_ns:
             self.row(close_ns)
         assert self._newest_row is not None
-        return np.stack([*self._whole_rows.values(), self._newest_row[1]])[:, _FORECAST_COLUMNS]
+        return np.stack([*self._whole_rows.values(), self._newest_row[1]])[:, _SEQUENCE_COLUMNS]
 
     def mirrors(self, row: FeatureRow) -> dict[str, dict[str, float | None]]:
         """VWAP, realised volatility and mean top-5 imbalance over 1, 5 and 15 minutes, for the mirror keys."""

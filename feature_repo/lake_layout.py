@@ -202,13 +202,14 @@ def zone_schema(zone: Zone) -> pa.Schema:
 
 
 def flatten(zone: Zone, message: Row) -> dict[str, Any]:
-    """A message as the values of its row."""
+    """A message as the values of its row; a feature row from before a feature was declared lacks it, which is null."""
     record = message.model_dump() if isinstance(message, Message) else _record(message)
     values = record.pop("values") if zone == "features" else {}
-    texts = {name: as_text(x) for name, x in record.items() if isinstance(x, dict | list)}
+    names = _texts(MESSAGES[zone]) if zone in MESSAGES else ()
+    texts = {name: as_text(record[name]) for name in names if name in record}
     created = record["created"] if "created" in record else record["ts_init"]
     return {
-        **record, **texts, **{name: values[name] for name in (FEATURE_NAMES if zone == "features" else ())},
+        **record, **texts, **{name: values.get(name) for name in (FEATURE_NAMES if zone == "features" else ())},
         EVENT_TIMESTAMP: record["ts_event"] // 1000, CREATED_TIMESTAMP: -(-created // 1000),
     }
 

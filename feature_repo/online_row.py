@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from feature_repo.contracts import AHEAD_S, NANOS, SYMBOL_PATTERN, FeatureRow, InvalidMessage
-from feature_repo.features import FEATURE_NAMES, FORECAST_BAR, SEQUENCE_LENGTH
+from feature_repo.features import FEATURE_NAMES, SEQUENCE_FEATURES, SEQUENCE_LENGTH
 from feature_repo.redis_layout import decode, decode_time, encode, event_time_field, feature_field, version_field
 from feature_repo.slow_features import SlowRow
 from feature_repo.views import (
@@ -39,7 +39,8 @@ from feature_repo.views import (
 )
 
 Floats = npt.NDArray[np.float64]
-SEQUENCE_SHAPE = (SEQUENCE_LENGTH, len(FORECAST_BAR))
+SEQUENCE_SHAPE = (SEQUENCE_LENGTH, len(SEQUENCE_FEATURES))
+_COLUMNS = ",".join(SEQUENCE_FEATURES)
 EARLIEST_NS = 946_684_800 * NANOS
 """2000-01-01: a time before it is in another unit."""
 _is_symbol = re.compile(SYMBOL_PATTERN).fullmatch
@@ -47,7 +48,7 @@ _is_symbol = re.compile(SYMBOL_PATTERN).fullmatch
 
 @dataclass(frozen=True)
 class OnlineWrite:
-    """One row to write. `sequence` is [64, len(FORECAST_BAR)], NaN = masked; `mirrors` is window → its three values."""
+    """One row to write. `sequence` is [64, len(SEQUENCE_FEATURES)], NaN = masked; `mirrors` is window → its values."""
 
     row: FeatureRow
     sequence: Floats | None
@@ -56,7 +57,8 @@ class OnlineWrite:
 
 @dataclass(frozen=True, eq=False)
 class OnlineRow:
-    """The newest row of a symbol. `sequence` is null unless it belongs to the same row; `context` is the slow view."""
+    """The newest row of a symbol. `sequence`, [64, len(SEQUENCE_FEATURES)], is null unless it belongs to the same row;
+    `context` is the slow view."""
 
     row: FeatureRow
     sequence: Floats | None
@@ -132,7 +134,7 @@ def view_values(write: OnlineWrite) -> list[tuple[str, list[bytes]]]:
     views = [_pairs(view, row.values) for view in FAMILY_VIEWS]
     views.append(_pairs(ROW_STATE, {**state, "reasons": as_text(row.reasons)}))
     if write.sequence is not None:
-        views.append(_pairs(SEQUENCE_VIEW, {"values": sequence_bytes(write.sequence)}))
+        views.append(_pairs(SEQUENCE_VIEW, {"values": sequence_bytes(write.sequence), "columns": _COLUMNS}))
     return views
 
 
@@ -171,7 +173,7 @@ def parse(symbol: str, reply: Sequence[bytes | None]) -> OnlineRow | None:
         raise InvalidMessage(f"online row of {symbol} does not fit this feature set: {error}") from error
     with_sequence = versions[SEQUENCE_VIEW] == versions[ROW_STATE]
     return OnlineRow(
-        row, _sequence(held[SEQUENCE_VIEW.name]["values"]) if with_sequence else None, held[CONTEXT_VIEW.name],
+        row, _sequence(**held[SEQUENCE_VIEW.name]) if with_sequence else None, held[CONTEXT_VIEW.name],
         None if context_at is None else decode_time(context_at),
     )
 
@@ -191,8 +193,19 @@ def _row(symbol: str, ts_event: int, held: Mapping[str, Mapping[str, Any]]) -> F
     )
 
 
-def _sequence(data: bytes | None) -> Floats | None:
-    return None if data is None else np.frombuffer(data, dtype="<f8").reshape(SEQUENCE_SHAPE)
+def _sequence(values: bytes | None, columns: str | None) -> Floats | None:
+    """By the names it was stored under: what wrote it may know other features. A column that it lacks is masked."""
+    if values is None or columns is None:
+        return None
+    if columns == _COLUMNS:
+        return np.frombuffer(values, dtype="<f8").reshape(SEQUENCE_SHAPE)
+    names = columns.split(",")
+    stored = np.frombuffer(values, dtype="<f8").reshape(SEQUENCE_LENGTH, len(names))
+    found = np.full(SEQUENCE_SHAPE, np.nan)
+    for place, name in enumerate(SEQUENCE_FEATURES):
+        if name in names:
+            found[:, place] = stored[:, names.index(name)]
+    return found
 
 
 def _pairs(view: View, values: Mapping[str, Any]) -> tuple[str, list[bytes]]:

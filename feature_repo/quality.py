@@ -20,17 +20,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feature_repo.contracts import NANOS, SECOND_NS
-from feature_repo.features import FEATURE_NAMES, FEATURES, Feature
+from feature_repo.features import DECLARED, FEATURE_NAMES, Feature
+from feature_repo.history import RETIRED_REASON
 from feature_repo.slow_features import SlowFeature, SlowView
 
 TOLERANCE = 1e-9
 """How far a value may lie beyond a bound that rounding can pass."""
-EXCUSES = ("warmup", "requires")
+EXCUSES = ("warmup", "requires", RETIRED_REASON)
 BULK = "{}"
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-_LOW = np.array([feature.expects.low for feature in FEATURES]) - TOLERANCE
-_HIGH = np.array([feature.expects.high for feature in FEATURES]) + TOLERANCE
+_LOW = np.array([feature.expects.low for feature in DECLARED]) - TOLERANCE
+_HIGH = np.array([feature.expects.high for feature in DECLARED]) + TOLERANCE
 _PLACE = {name: i for i, name in enumerate(FEATURE_NAMES)}
 
 
@@ -80,7 +81,7 @@ def examine(rows: pa.Table) -> dict[str, Column]:
     outside = _outside(values).sum(axis=0)
     return {
         feature.name: _column(values[known[:, i], i], known[:, i], excused[:, i], times, int(outside[i]))
-        for i, feature in enumerate(FEATURES)
+        for i, feature in enumerate(DECLARED)
     }
 
 

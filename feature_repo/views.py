@@ -21,8 +21,8 @@ from typing import Any, Literal, cast
 
 from feature_repo.context import CONTEXT_FEATURE
 from feature_repo.contracts import NANOS
-from feature_repo.features import FAMILIES, FEATURES, FORECAST_BAR
-from feature_repo.slow_features import SLOW_VIEWS as DECLARED
+from feature_repo.features import DECLARED, FAMILIES, FEATURES, FORECAST_BAR, SEQUENCE_FEATURES
+from feature_repo.slow_features import SLOW_VIEWS as DECLARED_SLOW
 from feature_repo.slow_features import VIEW_OF, SlowRow, SlowView
 
 PROJECT = "bitcoin_trading"
@@ -62,7 +62,7 @@ class View:
 
 
 def _family(family: str) -> View:
-    declared = [f for f in FEATURES if f.family == family]
+    declared = [f for f in DECLARED if f.family == family]
     columns = tuple(Column(f.name, "double", f"{f.formula} [{f.unit}] from {f.requires}") for f in declared)
     return View(f"{family}_features", columns, "features", ROW_TTL_S, f"{family} features at a second's close")
 
@@ -85,8 +85,11 @@ FAMILY_VIEWS = tuple(_family(family) for family in FAMILIES)
 ROW_VIEWS = (*FAMILY_VIEWS, ROW_STATE)
 SEQUENCE_VIEW = View(
     "forecast_sequence",
-    (Column("values", "bytes", f"little-endian float64 [64, {len(FORECAST_BAR)}], oldest first, NaN = masked"),),
-    None, ROW_TTL_S, "the model's input: the last 63 whole-minute rows and the newest row",
+    (
+        Column("values", "bytes", f"little-endian float64 [64, {len(SEQUENCE_FEATURES)}], oldest first, NaN = masked"),
+        Column("columns", "string", "names of its columns in order, separated by commas"),
+    ),
+    None, ROW_TTL_S, "the models' input: the last 63 whole-minute rows and the newest row",
 )
 CONTEXT_VIEW = View(
     "volatility_context", (Column(CONTEXT_FEATURE, "double", "90th percentile of RV_15 over 30 days"),),
@@ -111,7 +114,7 @@ SLOW_STATE: Mapping[str, str] = {
     "reasons": "JSON object: feature name → why it is null",
 }
 """What a slow row is besides its features; each view has names of its own for it, so that views can be joined."""
-SLOW_VIEWS = tuple(_slow(view) for view in DECLARED)
+SLOW_VIEWS = tuple(_slow(view) for view in DECLARED_SLOW)
 STORED_VIEWS = (*VIEWS, *SLOW_VIEWS)
 """Every view of the store."""
 
@@ -129,12 +132,13 @@ def services() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     ('realized_vol_15m_p90_30d',)
     """
     bar = {view.name: tuple(name for name in view.names if name in FORECAST_BAR) for view in FAMILY_VIEWS}
-    micro = {view.name: view.names for view in FAMILY_VIEWS}
+    current = {feature.name for feature in FEATURES}
+    micro = {view.name: tuple(name for name in view.names if name in current) for view in FAMILY_VIEWS}
     context = {CONTEXT_VIEW.name: CONTEXT_VIEW.names}
     return {
         "forecast_bar_v1": {**{name: taken for name, taken in bar.items() if taken}, **context},
-        "forecast_micro_v1": {**micro, **context},
-        "context_v1": {f"{view.name}_features": view.names for view in DECLARED},
+        "forecast_micro_v1": {**{name: taken for name, taken in micro.items() if taken}, **context},
+        "context_v1": {f"{view.name}_features": view.names for view in DECLARED_SLOW},
     }
 
 

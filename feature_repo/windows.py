@@ -101,9 +101,10 @@ class Windows:
         """The close at t: of the second's bar, else of the minute's that ends at t. Shape (B,)."""
         return self.sixty("close", 1)[:, -1]
 
-    def is_hole(self, at: int = 0) -> bool:
-        """True when the close number `at` has no second bar."""
-        return bool(np.isnan(self.second("close", 1)[at, -1]))
+    @property
+    def holes(self) -> npt.NDArray[np.bool_]:
+        """Which closes have no second bar: shape (B,)."""
+        return np.isnan(self.second("close", 1)[:, -1])
 
     def minutes_of_day(self) -> Ints:
         """Whole minutes closed since 00:00 UTC; the second that closes at 00:00:00 ends the day before."""

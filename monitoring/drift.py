@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from feature_repo.contracts import ModelRefused
-from feature_repo.features import FEATURES, FORECAST_BAR
+from feature_repo.features import DECLARED, SEQUENCE_FEATURES
 from feature_repo.grid import Floats
 
 # The hour and the weekday of one day of data are no sample of a year: they would always "drift".
-MONITORED: tuple[str, ...] = tuple(f.name for f in FEATURES if f.name in FORECAST_BAR and f.family != "calendar")
+MONITORED: tuple[str, ...] = tuple(f.name for f in DECLARED if f.name in SEQUENCE_FEATURES and f.family != "calendar")
 SMALLEST_SHARE = 1e-4
 MINIMUM_ROWS = 120
 
@@ -71,11 +71,15 @@ def ks(reference: Histogram, values: Floats) -> float:
 
 
 def references(meta: Mapping[str, Any]) -> dict[str, Histogram]:
-    """The training histograms of a model's `meta.json`. Raises `ModelRefused` when a monitored feature lacks one."""
-    found = meta.get("reference_histograms", {})
-    if missing := [name for name in MONITORED if name not in found]:
+    """The training histograms in a model's `meta.json` of the monitored features that it reads.
+
+    Raises `ModelRefused` when one lacks.
+    """
+    found, read = meta.get("reference_histograms", {}), meta.get("features", MONITORED)
+    wanted = [name for name in MONITORED if name in read]
+    if missing := [name for name in wanted if name not in found]:
         raise ModelRefused(f"meta.json: expected reference_histograms of {', '.join(missing)}, found none")
-    return {name: Histogram(tuple(found[name]["edges"]), tuple(found[name]["proportions"])) for name in MONITORED}
+    return {name: Histogram(tuple(found[name]["edges"]), tuple(found[name]["proportions"])) for name in wanted}
 
 
 def drift(histograms: Mapping[str, Histogram], columns: Mapping[str, Floats]) -> dict[str, dict[str, float]]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from feature_repo.contracts import DAY_NS, HOUR_NS, SECOND_NS
-from feature_repo.features import FEATURE_SET, FEATURES
+from feature_repo.features import DECLARED, FEATURE_SET
 from feature_repo.lake_layout import Zone
 from feature_repo.lake_reader import Lake
 from feature_repo.quality import examine, examine_slow, out_of_order
@@ -27,7 +27,7 @@ def report(lake: Lake, symbol: str, hours: int) -> dict[str, Any]:
         return {"symbol": symbol, "rows": 0, "passed": False, "missed": {}, "features": {}}
     rows = lake.read("features", symbol, newest - hours * HOUR_NS + 1, newest)
     found, disordered = examine(rows), out_of_order(rows)
-    features = {f.name: found[f.name].as_dict(f) for f in FEATURES}
+    features = {f.name: found[f.name].as_dict(f) for f in DECLARED}
     slow = {view.name: slow_report(lake, symbol, view) for view in SLOW_VIEWS}
     missed = {name: column["missed"] for name, column in features.items() if column["missed"]}
     return {

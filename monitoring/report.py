@@ -70,7 +70,7 @@ def write_report(reference: Mapping[str, Histogram], rows: pd.DataFrame, to: Pat
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
-    current = rows[list(MONITORED)].dropna(axis=1, how="all")
+    current = rows[list(reference)].dropna(axis=1, how="all")
     names = list(current.columns)
     expected = pd.DataFrame({name: reference[name].sample(REFERENCE_ROWS) for name in names})
     definition = DataDefinition(numerical_columns=names)

@@ -15,7 +15,7 @@ sum is the float nearest to the exact decimal: the same as parsing the venue's o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -121,21 +121,30 @@ def bars_from_trades(
     first trade are left out unless `previous_close` gives the price to carry.
     """
     known = distinct(t for t in trades if start_ns <= t.ts_event < end_ns)
-    by_close: dict[int, list[Trade]] = defaultdict(list)
+    if not known:
+        return []
+    by_close: dict[int, list[Tick]] = defaultdict(list)
     for trade in known:
-        by_close[trade.ts_event // SECOND_NS * SECOND_NS + SECOND_NS].append(trade)
+        by_close[trade.ts_event // SECOND_NS * SECOND_NS + SECOND_NS].append(tick_of(trade))
+    sums = {close: _sums(ticks) for close, ticks in by_close.items()}
+    return dense_bars(sums, known[0], start_ns, end_ns, previous_close, provenance)
+
+
+def dense_bars(
+    sums: Mapping[int, Sums], origin: Trade, start_ns: int, end_ns: int, previous_close: float | None = None,
+    provenance: Provenance = "reconcile",
+) -> list[Bar]:
+    """`bars_from_trades` of seconds that are summed already, by close; `origin` is one of the trades."""
     bars: list[Bar] = []
-    for close in range(start_ns + SECOND_NS, end_ns + SECOND_NS, SECOND_NS) if known else ():
-        if not (by_close[close] or previous_close):
+    for close in range(start_ns + SECOND_NS, end_ns + SECOND_NS, SECOND_NS):
+        if close not in sums and not previous_close:
             continue
-        origin = by_close[close][0] if by_close[close] else known[0]
-        ticks = [tick_of(trade) for trade in by_close[close]]
-        sums = _sums(ticks) if ticks else _silence(origin.symbol, close, previous_close)
+        second = sums[close] if close in sums else _silence(origin.symbol, close, previous_close)
         bars.append(_bar(
-            sums, SECOND_NS, close, symbol=origin.symbol, ts_init=close + SECOND_NS, source=origin.source,
+            second, SECOND_NS, close, symbol=origin.symbol, ts_init=close + SECOND_NS, source=origin.source,
             session=origin.session, created=close + SECOND_NS, provenance=provenance,
         ))
-        previous_close = sums.close
+        previous_close = second.close
     return bars
 
 
@@ -169,7 +178,7 @@ def _sums(known: Sequence[Tick]) -> Sums:
     notional = sum([tick.price_steps * tick.quantity_steps for tick in known])
     return Sums(
         open=prices[0], high=max(prices), low=min(prices), close=prices[-1],
-        volume=sum([tick.quantity_steps for tick in known]), quote_volume=_round_half_even(notional, STEP),
+        volume=sum([tick.quantity_steps for tick in known]), quote_volume=round_half_even(notional, STEP),
         taker_buy_volume=sum([tick.quantity_steps for tick in known if not tick.buyer_is_maker]),
         trades=len(known), first_trade_id=known[0].trade_id, last_trade_id=known[-1].trade_id,
     )
@@ -222,7 +231,7 @@ def _bar(
     })
 
 
-def _round_half_even(value: int, unit: int) -> int:
+def round_half_even(value: int, unit: int) -> int:
     whole, rest = divmod(value, unit)
     return whole + (2 * rest > unit or (2 * rest == unit and whole % 2 == 1))
 

@@ -23,8 +23,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from feature_repo import topics
 from feature_repo.bulk_producer import BulkProducer
 from feature_repo.contracts import NANOS, DeadLetter, FeatureRow, InvalidMessage, StoreUnavailable
-from feature_repo.features import FORECAST_BAR, SEQUENCE_LENGTH
-from feature_repo.online_row import OnlineWrite
+from feature_repo.online_row import SEQUENCE_SHAPE, OnlineWrite
 from streaming.symbol_stream import COUNTS, ONLINE, Output
 
 _BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
@@ -144,5 +143,5 @@ def online_write(output: Output) -> OnlineWrite:
     """The online row of an `ONLINE` output."""
     row = topics.decode(bytes(output.body), output.schema)
     assert isinstance(row, FeatureRow)
-    sequence = np.frombuffer(output.sequence or b"", dtype="<f8").reshape(SEQUENCE_LENGTH, len(FORECAST_BAR))
+    sequence = np.frombuffer(output.sequence or b"", dtype="<f8").reshape(SEQUENCE_SHAPE)
     return OnlineWrite(row, sequence, json.loads(output.mirrors or "{}"))

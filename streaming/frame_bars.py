@@ -19,6 +19,7 @@ from feature_repo.contracts import SECOND_NS, Bar, InvalidMessage, SecondClosed,
 from streaming.bars import bars_from_trades, close_bar, minute_bars
 from streaming.recording import Line, read_lines
 from streaming.seal import Sealer, Second
+from streaming.trade_columns import TradeColumns
 from streaming.venues import binance_usdm
 from streaming.venues.archive import Archive, is_archive, read_archive
 from streaming.venues.binance import Decoder, DepthFrame, MarketFrame, TradeFrame
@@ -108,7 +109,11 @@ def archive_bars(archive: Archive) -> FrameBars:
     """Second bars of an archive: of all the time that it holds whole, else as far as its ids go without a gap."""
     symbol, late = archive.trades[0].symbol, 0
     if archive.whole is not None:
-        bars = bars_from_trades(archive.trades, *archive.whole)
+        trades, whole = archive.trades, archive.whole
+        if isinstance(trades, TradeColumns):
+            bars = trades.bars(*whole, "backfill")
+        else:
+            bars = bars_from_trades(trades, *whole, provenance="backfill")
     else:
         feed = SymbolBars(Sealer(symbol))
         for trade in archive.trades:

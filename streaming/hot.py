@@ -1,6 +1,6 @@
 """Hot processor: the symbol stream as a stateful operator of Spark, exact after any restart.
 
-    events.groupBy("symbol").transformWithStateInPandas(HotProcessor("hot"), OUTPUT, "Append", "None")
+    events.groupBy("symbol").transformWithStateInPandas(HotProcessor("hot", ()), OUTPUT, "Append", "None")
 
 The state is a pure function of the trades topic, kept in the checkpoint: what still waits, the rolling bars as raw
 chunks, and the offset of the last record applied. Between batches the same state stays in this module, in the
@@ -22,15 +22,16 @@ from streaming.symbol_stream import KEPT_NS, Event, Output, SymbolStream, chunk_
 INPUT = ("partition", "offset", "timestamp_ns", "topic", "schema", "body")
 OUTPUT = "topic string, key string, schema string, body binary, sequence binary, mirrors string"
 
-_WARM: dict[tuple[str, str], SymbolStream] = {}
-"""(query, symbol) → its stream as of the last batch this worker ran."""
+_WARM: dict[tuple[str, str], tuple[tuple[str, ...], SymbolStream]] = {}
+"""(query, symbol) → the retired features it computes, and its stream as of the last batch this worker ran."""
 
 
 class HotProcessor(StatefulProcessor):  # type: ignore[misc]
     """The Spark side: state in, events sorted by offset, outputs and state out."""
 
-    def __init__(self, query: str) -> None:
-        self._query = query
+    def __init__(self, query: str, retired: tuple[str, ...]) -> None:
+        """`retired`: the retired features that are still to be computed."""
+        self._query, self._retired = query, retired
 
     def init(self, handle: StatefulProcessorHandle) -> None:
         self._cursor = handle.getValueState("cursor", "partition int, offset long, body binary")
@@ -44,7 +45,7 @@ class HotProcessor(StatefulProcessor):  # type: ignore[misc]
         _WARM.pop((self._query, key[0]), None)
         outputs = stream.apply(_events(rows))
         self._save(stream)
-        _WARM[self._query, key[0]] = stream
+        _WARM[self._query, key[0]] = self._retired, stream
         yield pd.DataFrame(outputs, columns=list(Output._fields))
 
     def close(self) -> None:
@@ -53,12 +54,13 @@ class HotProcessor(StatefulProcessor):  # type: ignore[misc]
     def _stream(self, symbol: str) -> SymbolStream:
         held = self._cursor.get()
         if held is None:
-            return SymbolStream.new(symbol)
+            return SymbolStream.new(symbol, self._retired)
         position = (held[0], held[1])
-        warm = _WARM.get((self._query, symbol))
-        if warm is not None and warm.position == position:
+        retired, warm = _WARM.get((self._query, symbol), ((), None))
+        if warm is not None and warm.position == position and retired == self._retired:
             return warm
-        return load(symbol, position, bytes(held[2]), {tuple(k): bytes(v[0]) for k, v in self._chunks.iterator()})
+        chunks = {tuple(k): bytes(v[0]) for k, v in self._chunks.iterator()}
+        return load(symbol, position, bytes(held[2]), chunks, self._retired)
 
     def _save(self, stream: SymbolStream) -> None:
         self._cursor.update((*stream.position, dump(stream)))

@@ -26,6 +26,7 @@ from feature_repo.contracts import Observation
 from feature_repo.health import serve
 from feature_repo.lake_reader import Lake
 from feature_repo.logs import configure
+from feature_repo.models import retired_in_use
 from feature_repo.settings import LOOPBACK, Settings, load_settings
 from feature_repo.store import FeatureStore
 from feature_repo.symbols import read_followed
@@ -75,14 +76,18 @@ def at_full_speed(drain: bool = False) -> JobConfig:
 def start_hot(
     spark: Any, settings: Settings, config: JobConfig, deliver: Delivery, pace: Callable[[list[Output]], None],
 ) -> Any:
-    """Start the hot query: events → bars → rows → Kafka → online store."""
+    """Start the hot query: events → bars → rows → Kafka → online store.
+
+    Of the retired features it computes those that a served model reads as it starts.
+    """
     spark.conf.set("spark.sql.shuffle.partitions", config.hot_tasks)
     records = kafka_records(spark, settings, TRADES_TOPICS, config.hot_batch)
     events = records.selectExpr(
         "coalesce(key, '') as symbol", "partition", "offset", "unix_micros(kafka_timestamp) * 1000 as timestamp_ns",
         "topic", "schema", "value as body",
     )
-    processed = events.groupBy("symbol").transformWithStateInPandas(HotProcessor(HOT), OUTPUT, "Append", "None")
+    processor = HotProcessor(HOT, retired_in_use(settings))
+    processed = events.groupBy("symbol").transformWithStateInPandas(processor, OUTPUT, "Append", "None")
 
     def run(batch: Any, _batch_id: int) -> None:
         with deliver.metrics.batch.labels(HOT, "compute").time():
@@ -147,17 +152,23 @@ class Queries:
     """Name → how to start it."""
     running: dict[str, Any] = field(default_factory=dict)
     failures: list[float] = field(default_factory=list)
+    suits: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    """Name → what its query is started for; when that is another thing than at its start, it is started anew."""
+    started_for: dict[str, Any] = field(default_factory=dict)
 
     def watch(self, stop: threading.Event, clock: Callable[[], float] = time.monotonic) -> int:
         """Keep the queries running until `stop`. Returns the exit code."""
         while not stop.is_set():
             for name in self.start:
+                self._end_unsuited(name)
                 query = self.running.get(name)
                 if query is None or not query.isActive:
                     if query is not None and not self._may_go_on(name, query, clock()):
                         return 1
+                    if name in self.suits:
+                        self.started_for[name] = self.suits[name]()
                     self.running[name] = self.start[name]()
-                    log.info("query started", query=name)
+                    log.info("query started", query=name, suits=self.started_for.get(name))
             stop.wait(0.5)
         log.info("stopping")
         return 0
@@ -171,6 +182,14 @@ class Queries:
     def stop(self) -> None:
         for query in self.running.values():
             query.stop()
+
+    def _end_unsuited(self, name: str) -> None:
+        """A running query that was started for another thing ends after its batch and is gone."""
+        query = self.running.get(name)
+        if name in self.suits and query is not None and query.isActive and self.suits[name]() != self.started_for[name]:
+            log.info("query ends to begin anew", query=name)
+            query.stop()
+            del self.running[name]
 
     def _may_go_on(self, name: str, query: Any, now: float) -> bool:
         log.error("query failed", query=name, reason=str(query.exception())[:2000])
@@ -200,6 +219,7 @@ def _run(settings: Settings, config: JobConfig, stop: threading.Event) -> int:
     deliver = Delivery(to_hot, store.write, metrics, time.time_ns, view.on_close)
     upkeep = Upkeep(writer, keep_days(settings.lake_retention), time.time_ns, LakeMetrics())
     pace = Pace(seal_watcher(settings.kafka, TRADES_TOPICS))
+    queries.suits = {HOT: lambda: retired_in_use(settings)}
     queries.start = {
         HOT: lambda: start_hot(spark, settings, config, deliver, pace),
         LAKE: lambda: start_lake(spark, settings, config, writer, to_lake, metrics, upkeep, slow),

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_repo import topics
-from feature_repo.contracts import InvalidMessage, Message, Observation, UnknownSchema
+from feature_repo.contracts import HOUR_NS, InvalidMessage, Message, Observation, UnknownSchema
 from feature_repo.lake_layout import (
     MESSAGES,
     Row,
@@ -124,6 +124,16 @@ class LakeWriter:
         return [
             self._add_file(folder, provenance, merge(zone, [to_table(zone, group)]))
             for folder, group in _by_folder(zone, messages).items()
+        ]
+
+    def add_rows(self, zone: Zone, rows: pa.Table, provenance: str) -> list[str]:
+        """`add_revision` of rows that are a table already, each once."""
+        hours = pc.divide(rows["ts_event"], HOUR_NS)
+        return [
+            self._add_file(hour_folder(zone, symbol, hour * HOUR_NS), provenance, merge(zone, [part]))
+            for hour in pc.unique(hours).to_pylist()
+            for symbol in pc.unique(rows["symbol"]).to_pylist()
+            if (part := rows.filter(pc.and_(pc.equal(hours, hour), pc.equal(rows["symbol"], symbol)))).num_rows
         ]
 
     def merge_revisions(self, zone: Zone, folder: str) -> int:
@@ -255,9 +265,12 @@ def _expect(zone: Zone, message: Message) -> Message:
 
 
 def _by_folder(zone: Zone, messages: Sequence[Row]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = defaultdict(list)
+    by_hour: dict[tuple[str, int], list[Any]] = defaultdict(list)
     for message in messages:
-        found[hour_folder(zone, message.symbol, message.ts_event)].append(message)  # type: ignore[union-attr]
+        by_hour[message.symbol, message.ts_event // HOUR_NS].append(message)  # type: ignore[union-attr]
+    found: dict[str, list[Any]] = defaultdict(list)
+    for (symbol, hour), group in by_hour.items():
+        found[hour_folder(zone, symbol, hour * HOUR_NS)] += group
     return found
 
 

@@ -1,15 +1,16 @@
 """Mend: `candlewick backfill --from --to` and `candlewick reconcile`: the past into the lake, and what it was wrong in.
 
-    backfill(lake, writer, "BTCUSDT", past, span)          # only what is missing; known one second after its close
+    backfill(lake, writer, "BTCUSDT", past)                # only what is missing; known one second after its close
     reconcile(lake, writer, "BTCUSDT", past, span, clock)  # where a witness differs: revisions, known from now on
 
 Both add `rev-…` files, bars to `clean` and rows to `features`; the lake's owner merges them. Rows go first: a kill
-between the two is mended by the same call again, which still finds the bars to be written.
+between the two is mended by the same call again, which still finds the bars to be written. What the lake holds is read
+an hour at a time, whatever the span.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from feature_repo.contracts import HOUR_NS, MINUTE_NS, SECOND_NS, Bar
 from feature_repo.history import MINUTES_KEPT, SECONDS_KEPT, BarHistory
 from feature_repo.lake_layout import unflatten
 from feature_repo.lake_reader import Lake
+from feature_repo.row_table import row_table
 from streaming.lake import LakeWriter
 from streaming.past import Past
 from streaming.revisions import (
@@ -33,7 +35,6 @@ from streaming.revisions import (
     push,
     revised_rows,
     revision,
-    rows_of,
     time_text,
 )
 from streaming.stretch import Stretch
@@ -67,37 +68,38 @@ class Reconciled:
         }
 
 
-def backfill(lake: Lake, writer: LakeWriter, symbol: str, past: Past, span: Stretch) -> dict[str, Any]:
+def backfill(lake: Lake, writer: LakeWriter, symbol: str, past: Past) -> dict[str, Any]:
     """Write the bars of a past that the lake lacks, and their rows. Returns how many; a repeat writes none.
 
     A row says that it was known one second after its close: it is made of the bars as the stream knew them then.
     """
-    found = missing(held_bars(lake, symbol, span.start_ns, span.end_ns), past)
+    lacking = {hour: found for hour, told in past.by_hour() if (found := missing(_held(lake, symbol, hour), told))}
+    closes = [bar.close_time for bars in lacking.values() for bar in bars]
     rows, history = 0, _history(symbol)
-    for start, end, held in _hours(first_bars, lake, symbol, [bar.close_time for bar in found], 0):
-        push(history, held | newest(bar for bar in found if start < bar.close_time <= end))
-        fresh = [bar for bar in found if start < bar.close_time <= end]
+    for start, end, held in _hours(first_bars, lake, symbol, closes, 0):
+        fresh = lacking.get(start, [])
+        push(history, held | newest(fresh))
         there = _closes(lake, symbol, start, end) if fresh else set[int]()
-        absent = [row for row in rows_of(history, _one_a_close(fresh)) if row.ts_event not in there]
-        writer.add_revision("features", absent, "backfill")
-        rows += len(absent)
-    writer.add_revision("clean", found, "backfill")
-    return {"symbol": symbol, "told": len(past.bars), "bars": len(found), "rows": rows}
+        made = row_table([bar for bar in _one_a_close(fresh) if bar.close_time not in there], history)
+        writer.add_rows("features", made, "backfill")
+        writer.add_revision("clean", fresh, "backfill")
+        rows += made.num_rows
+    return {"symbol": symbol, "told": len(past.bars), "bars": len(closes), "rows": rows}
 
 
 def reconcile(
     lake: Lake, writer: LakeWriter | None, symbol: str, past: Past, span: Stretch, clock: Callable[[], int],
 ) -> Reconciled:
-    """Write what a witness tells otherwise as revisions; without a writer only tell it.
+    """Write what a witness tells otherwise as revisions; without a writer only tell it. `past` may be a part of `span`.
 
     They are known from the moment at which they are about to be written: nobody can have read them before it.
     """
-    held = held_bars(lake, symbol, span.start_ns, span.end_ns)
-    if not held:
+    last = max(_bar_closes(lake, symbol, span.start_ns, span.end_ns), default=None)
+    if last is None:
         raise ValueError(f"bars of {symbol} expected in the clean zone, {_text(span)}; found none: backfill first")
-    last = max(close for _, close in held)  # what has not come yet is not missing
+    # What has not come yet is not missing.
     known = Past(past.witness, tuple(bar for bar in past.bars if bar.close_time <= last), past.tells)
-    found = differences(held, known)
+    found = [one for hour, told in known.by_hour() for one in differences(_held(lake, symbol, hour), told)]
     begun_ns = clock()
     rows = _rows(lake, symbol, [revision(one, begun_ns) for one in found], begun_ns, held_bars)
     now_ns = clock()  # rows of hours take their time
@@ -127,6 +129,23 @@ def again(lake: Lake, symbol: str, created_ns: int, start_ns: int, end_ns: int) 
     told = tuple(difference(before.get((bar.interval_s, bar.close_time)), bar, "a reconcile") for bar in revised)
     rows = _rows(lake, symbol, revised, created_ns, known_before, end_ns) if revised else []
     return Reconciled(symbol, batch, len(revised), told, tuple(rows))
+
+
+def _held(lake: Lake, symbol: str, hour_ns: int) -> dict[tuple[int, int], Bar]:
+    """`held_bars` of the closes in (hour, hour + 1 h]."""
+    return held_bars(lake, symbol, hour_ns, hour_ns + HOUR_NS)
+
+
+def joined(before: Mapping[str, Any] | None, more: Mapping[str, Any], most_lines: int) -> dict[str, Any]:
+    """What `Reconciled.as_dict` told of an earlier part of a span, and of the next."""
+    if before is None:
+        return dict(more)
+    lines = [*before["lines"], *more["lines"]]
+    counts = {name: before[name] + more[name] for name in ("compared", "revised_bars", "revised_rows")}
+    return {
+        **more, **counts, "lines": lines[:most_lines],
+        "lines_left_out": before["lines_left_out"] + more["lines_left_out"] + len(lines[most_lines:]),
+    }
 
 
 def held_bars(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> dict[tuple[int, int], Bar]:
@@ -182,6 +201,12 @@ def _hours(
     first, last = (min(closes) - 1) // HOUR_NS * HOUR_NS, max(closes) + after_ns
     for start in range(max(first - REACH_NS, 0), last, HOUR_NS):
         yield start, start + HOUR_NS, bars(lake, symbol, start, start + HOUR_NS)
+
+
+def _bar_closes(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> list[int]:
+    """Closes in (start, end] of which a bar is held."""
+    found: list[int] = lake.rows("clean", [symbol], start_ns + 1, end_ns, ["ts_event"])["ts_event"].to_pylist()
+    return found
 
 
 def _closes(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> set[int]:

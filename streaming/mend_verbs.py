@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import httpx
 
+from feature_repo.contracts import DAY_NS
 from feature_repo.lake_reader import Lake
 from feature_repo.settings import LOOPBACK, Settings
 from streaming import lake_history, mend, slow_history
 from streaming.lake import LakeWriter
-from streaming.past import Past, Witness, klines, of_files, of_raw
+from streaming.past import NothingTold, Past, Witness, klines, of_files, of_raw
 from streaming.revisions import time_text
 from streaming.stretch import Stretch, moment
 from streaming.venues.binance_rest import RestClient, identity
@@ -58,11 +59,13 @@ def backfill(settings: Settings, given: Asked, days: int) -> dict[str, Any]:
         return dict(asyncio.run(lake_history.run(settings, days, given.symbols)))
     span = _settled(given.span)
     lake, writer = _open(settings)
-    found = [
-        mend.backfill(lake, writer, symbol, past, span)
-        for symbol, past in _told(settings, lake, given, span).items()
-    ]
-    return {"from": time_text(span.start_ns), "to": time_text(span.end_ns), "source": given.witness, "symbols": found}
+    found: dict[str, dict[str, Any]] = {}
+    for symbol, past in _told(settings, lake, given, span):
+        done = mend.backfill(lake, writer, symbol, past)
+        before = found.get(symbol, dict.fromkeys(done, 0))
+        found[symbol] = {**{name: before[name] + done[name] for name in ("told", "bars", "rows")}, "symbol": symbol}
+    return {"from": time_text(span.start_ns), "to": time_text(span.end_ns), "source": given.witness,
+            "symbols": [found[symbol] for symbol in given.symbols]}
 
 
 def backfill_context(
@@ -84,13 +87,13 @@ def reconcile(settings: Settings, given: Asked, *, dry_run: bool, most_lines: in
         raise ValueError("expected --from and --to; found neither")
     span = _settled(given.span)
     lake, writer = _open(settings)
-    found = [
-        mend.reconcile(lake, None if dry_run else writer, symbol, past, span, time.time_ns).as_dict(most_lines)
-        for symbol, past in _told(settings, lake, given, span).items()
-    ]
+    found: dict[str, dict[str, Any]] = {}
+    for symbol, past in _told(settings, lake, given, span):
+        done = mend.reconcile(lake, None if dry_run else writer, symbol, past, span, time.time_ns)
+        found[symbol] = mend.joined(found.get(symbol), done.as_dict(most_lines), most_lines)
     return {
         "from": time_text(span.start_ns), "to": time_text(span.end_ns), "source": given.witness, "dry_run": dry_run,
-        "symbols": found,
+        "symbols": [found[symbol] for symbol in given.symbols],
     }
 
 
@@ -118,12 +121,37 @@ def _settled(span: Stretch) -> Stretch:
     return span
 
 
-def _told(settings: Settings, lake: Lake, given: Asked, span: Stretch) -> dict[str, Past]:
-    if given.witness == "klines":
-        return asyncio.run(_klines(settings, given, span))
-    if given.witness == "files":
-        return {symbol: of_files(given.files, symbol, span) for symbol in given.symbols}
-    return {symbol: of_raw(lake, symbol, span) for symbol in given.symbols}
+def _told(settings: Settings, lake: Lake, given: Asked, span: Stretch) -> Iterator[tuple[str, Past]]:
+    """What the witness tells of each symbol, a UTC day at a time, so that no more than a day's bars are held.
+
+    Files are read whole. Raises `NothingTold` at the end when of some symbol no day is told.
+    """
+    told: set[str] = set()
+    nothing: NothingTold | None = None
+    for part in [span] if given.witness == "files" else _days(span):
+        pasts = asyncio.run(_klines(settings, given, part)) if given.witness == "klines" else {}
+        for symbol in given.symbols:
+            try:
+                past = pasts[symbol] if pasts else _read(lake, given, symbol, part)
+            except NothingTold as error:
+                nothing = error  # a day without records, as of an outage, may lie between others
+                continue
+            told.add(symbol)
+            yield symbol, past
+    if nothing is not None and told != set(given.symbols):
+        raise nothing
+
+
+def _read(lake: Lake, given: Asked, symbol: str, span: Stretch) -> Past:
+    return of_files(given.files, symbol, span) if given.witness == "files" else of_raw(lake, symbol, span)
+
+
+def _days(span: Stretch) -> Iterator[Stretch]:
+    start = span.start_ns
+    while start < span.end_ns:
+        end = min(start // DAY_NS * DAY_NS + DAY_NS, span.end_ns)
+        yield Stretch(start, end, span.symbols)
+        start = end
 
 
 async def _klines(settings: Settings, given: Asked, span: Stretch) -> dict[str, Past]:

@@ -10,13 +10,14 @@ in `tells` and is never compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from feature_repo import topics
-from feature_repo.contracts import DAY_NS, MINUTE_NS, SECOND_NS, Bar
+from feature_repo.contracts import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, Bar
 from feature_repo.lake_reader import Lake
 from streaming.backfill import closed_bars
 from streaming.frame_bars import read_bars
@@ -30,6 +31,10 @@ LEAD_NS = 10 * MINUTE_NS
 """Raw records before a span: a silent second at its start carries a price from there."""
 
 
+class NothingTold(ValueError):
+    """A witness knows nothing of a span."""
+
+
 @dataclass(frozen=True)
 class Past:
     """Bars of one symbol, ascending by (interval, close), each once, and what of them is known."""
@@ -37,6 +42,14 @@ class Past:
     witness: Witness
     bars: tuple[Bar, ...]
     tells: tuple[str, ...] = (*AMOUNTS, "trades")
+
+    def by_hour(self) -> Iterator[tuple[int, Past]]:
+        """Start of each hour of which it tells, ascending, and the past of its closes in (start, start + 1 h]."""
+        hours: dict[int, list[Bar]] = defaultdict(list)
+        for bar in self.bars:
+            hours[(bar.close_time - 1) // HOUR_NS * HOUR_NS].append(bar)
+        for start in sorted(hours):
+            yield start, Past(self.witness, tuple(hours[start]), self.tells)
 
 
 async def klines(rest: RestClient, symbol: str, span: Stretch, interval: str, origin: Identity) -> Past:
@@ -58,28 +71,31 @@ def of_files(paths: Sequence[Path], symbol: str, span: Stretch) -> Past:
     if symbol not in found.bars:
         raise ValueError(f"--frames: expected files of {symbol}, found {', '.join(sorted(found.bars)) or 'no bars'}")
     tells = AMOUNTS if "fills" in found.facts else (*AMOUNTS, "trades")
-    known = [
-        bar.model_copy(update={"created": bar.close_time + SECOND_NS, "ts_init": bar.close_time + SECOND_NS,
-                               "provenance": "backfill"})
-        for bar in found.bars[symbol]
-    ]
-    return _past("files", known, span, tells)
+    return _past("files", map(_as_backfilled, found.bars[symbol]), span, tells)
 
 
 def of_raw(lake: Lake, symbol: str, span: Stretch) -> Past:
     """The bars that the stream should have made of the raw zone's records, as they were known.
 
-    Raises `ValueError` when the hours around the span hold no record that makes one.
+    Raises `NothingTold` when the hours around the span hold no record that makes one.
     """
     wider = Stretch(max(span.start_ns - LEAD_NS, 0), span.end_ns, (symbol,))
     records = within(wider, topic_records(lake, wider, topics.trades_topic(symbol), anywhere=False))
     again = recompute(symbol, ({"schema": record.schema, "value": record.value} for record in records))
     past = _past("raw", again.bars, span)
     if not past.bars:
-        raise ValueError(f"--source raw: expected records of {symbol} in the raw zone, closes in "
+        raise NothingTold(f"--source raw: expected records of {symbol} in the raw zone, closes in "
                          f"({span.start_ns}, {span.end_ns}] ns; found none, as after retention: take --source klines, "
                          "or --frames")
     return past
+
+
+def _as_backfilled(bar: Bar) -> Bar:
+    """Known one second after its close."""
+    if bar.provenance == "backfill":
+        return bar
+    known_ns = bar.close_time + SECOND_NS
+    return bar.model_copy(update={"created": known_ns, "ts_init": known_ns, "provenance": "backfill"})
 
 
 def _past(witness: Witness, bars: Iterable[Bar], span: Stretch, tells: tuple[str, ...] = Past.tells) -> Past:

@@ -22,14 +22,14 @@ import numpy as np
 
 from feature_repo import topics
 from feature_repo.contracts import MINUTE_NS, SECOND_NS, Bar, FeatureRow, InvalidMessage, Trade, UnknownSchema
-from feature_repo.features import FEATURE_NAMES, FORECAST_BAR, SEQUENCE_LENGTH
+from feature_repo.features import FEATURE_NAMES, SEQUENCE_FEATURES, SEQUENCE_LENGTH
 from feature_repo.grid import Floats
 from feature_repo.history import SECONDS_KEPT, BarHistory, feature_rows
 from streaming.bars import tick_of
 from streaming.seconds import Closed, GivenUp, Outcome, Seconds
 from streaming.ticks import TRADE, read_ticks
 
-_FORECAST_COLUMNS = [FEATURE_NAMES.index(name) for name in FORECAST_BAR]
+_SEQUENCE_COLUMNS = [FEATURE_NAMES.index(name) for name in SEQUENCE_FEATURES]
 _MINUTES_BEFORE = 1_441 + SEQUENCE_LENGTH
 _BULK = 20_000
 """Records whose trades are read at once: enough for NumPy, some megabytes."""
@@ -72,14 +72,14 @@ class Recomputation:
         return feature_rows([self.closes[close] for close in closes_ns], self._history) if closes_ns else []
 
     def sequence(self, close_ns: int) -> Floats:
-        """The model's input at a close, [64, len(FORECAST_BAR)]: 63 whole minutes before it and the close itself."""
+        """The models' input at a close, [64, len(SEQUENCE_FEATURES)]: 63 whole minutes before it, then the close."""
         return next(self.sequences([close_ns]))
 
     def sequences(self, closes_ns: Sequence[int]) -> Iterator[Floats]:
         """`sequence` at each of some closes; the whole minutes that they share are computed once."""
         whole = {close: _minutes_before(close) for close in closes_ns}
         asked = sorted({*closes_ns, *(minute for minutes in whole.values() for minute in minutes)})
-        table = self._history.table(np.array(asked, dtype=np.int64))[:, _FORECAST_COLUMNS]
+        table = self._history.table(np.array(asked, dtype=np.int64))[:, _SEQUENCE_COLUMNS]
         place = {close: at for at, close in enumerate(asked)}
         for close in closes_ns:
             yield table[[*(place[minute] for minute in whole[close]), place[close]]]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ from feature_repo.contracts import (
     Trade,
     UnknownSchema,
 )
-from feature_repo.history import ROWS_NS, SECONDS_READ, BarHistory, feature_rows
+from feature_repo.history import RETIRED_NAMES, ROWS_NS, SECONDS_READ, BarHistory, feature_rows
 from feature_repo.windows import MINUTE_FIELDS, SECOND_FIELDS
 from streaming.analytics import Watch, analyse
 from streaming.bars import Tick, tick_of
@@ -123,8 +123,9 @@ class SymbolStream:
     """The alert on the price that is firing."""
 
     @classmethod
-    def new(cls, symbol: str) -> SymbolStream:
-        return cls(symbol, Seconds(symbol), _new_history(symbol))
+    def new(cls, symbol: str, retired: Collection[str] = RETIRED_NAMES) -> SymbolStream:
+        """A stream that has seen nothing. Of the retired features it computes those named."""
+        return cls(symbol, Seconds(symbol), _new_history(symbol, retired))
 
     def apply(self, events: Iterable[Event]) -> list[Output]:
         """Everything that becomes certain by these events, in order; the newest row also as the online row."""
@@ -246,8 +247,11 @@ def dump(stream: SymbolStream) -> bytes:
     }).encode()
 
 
-def load(symbol: str, position: Position, body: bytes, chunks: Mapping[Chunk, bytes]) -> SymbolStream:
-    """The stream that `dump` and its chunks describe."""
+def load(
+    symbol: str, position: Position, body: bytes, chunks: Mapping[Chunk, bytes],
+    retired: Collection[str] = RETIRED_NAMES,
+) -> SymbolStream:
+    """The stream that `dump` and its chunks describe; they hold bars, so that any set of features goes on from them."""
     held = json.loads(body)
     waiting = [(_unpack(packed), _body(packed)) for packed in held["waiting"]]
     ticks = [tick_of(message, body) for message, body in waiting if isinstance(message, Trade)]
@@ -259,7 +263,7 @@ def load(symbol: str, position: Position, body: bytes, chunks: Mapping[Chunk, by
     owed = [message for message, _ in waiting if isinstance(message, Bar)]
     # State of before there were alerts has no watch: none was firing.
     watch = Watch(**held["watch"]) if held.get("watch") else None
-    stream = SymbolStream(symbol, seconds, _new_history(symbol), position, owed, watch=watch)
+    stream = SymbolStream(symbol, seconds, _new_history(symbol, retired), position, owed, watch=watch)
     for (span, start), chunk in sorted(chunks.items()):
         (stream.history.load_second_chunk if span == MINUTE_NS else stream.history.load_minute_chunk)(start, chunk)
     return stream
@@ -271,8 +275,8 @@ def chunk_bytes(stream: SymbolStream, chunk: Chunk) -> bytes:
     return stream.history.second_chunk(start) if span == MINUTE_NS else stream.history.minute_chunk(start)
 
 
-def _new_history(symbol: str) -> BarHistory:
-    return BarHistory(symbol, minutes_kept=MINUTES_KEPT)
+def _new_history(symbol: str, retired: Collection[str]) -> BarHistory:
+    return BarHistory(symbol, minutes_kept=MINUTES_KEPT, retired=retired)
 
 
 def _chunks_of(bar: Bar, before: int) -> Iterator[Chunk]:

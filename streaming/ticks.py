@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from feature_repo import topics
 from feature_repo.contracts import InvalidMessage, Trade
-from streaming.bars import STEP, Tick
+from streaming.bars import Tick
+from streaming.trade_columns import LARGEST, to_steps
 
 FIELDS: Final = (
     "symbol", "ts_event", "ts_init", "source", "session", "trade_id", "price", "quantity", "buyer_is_maker", "late",
@@ -35,8 +36,6 @@ TRADE: Final = topics.header(Trade)
 _TIME: Final = 9
 """Bytes of a time from 1971 to 2116 on the wire."""
 _TAIL: Final = 8 + 8 + 1 + 1
-_LARGEST: Final = 2.0**33
-"""Prices and quantities up to here have steps that fit 63 bits."""
 _GROUPS: Final = 4
 """Groups of one length that are worth a table of their own; the rest goes the strict way."""
 Bytes = npt.NDArray[np.uint8]
@@ -119,7 +118,7 @@ def _columns(rows: Bytes, layout: Layout) -> tuple[npt.NDArray[np.bool_], tuple[
     for right, _ in whole:
         good &= right
     (_, events), (_, inits), (_, trade_ids) = whole
-    steps = [_steps(np.where(good, values, 1.0)) for values in (prices, quantities)]
+    steps = [to_steps(np.where(good, values, 1.0)) for values in (prices, quantities)]
     return good, (trade_ids, events, inits, prices, *steps, maker.astype(bool), late.astype(bool))
 
 
@@ -137,13 +136,7 @@ def _doubles(eights: Bytes) -> npt.NDArray[np.float64]:
 
 
 def _positive(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    return np.asarray((values > 0) & (values <= _LARGEST))
-
-
-def _steps(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """`to_steps` of many values."""
-    whole = values.astype(np.int64)
-    return whole * STEP + np.rint((values - whole) * STEP).astype(np.int64)
+    return np.asarray((values > 0) & (values <= LARGEST))
 
 
 def _text(text: str) -> bytes:

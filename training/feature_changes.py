@@ -3,7 +3,8 @@
     diff(here(), of_revision("main~3"))               # added, removed, changed
     [broken(model, here()) for model in all_models(settings)]
 
-A model breaks when serving refuses it, which serves the set it was trained on and no other. Why is told by feature.
+A model breaks when serving refuses it: when what it reads is gone, or another thing than in training. Why is told by
+feature; what is known of the formulas of an older model from its commit is told too.
 """
 
 from __future__ import annotations
@@ -21,8 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from feature_repo import catalogue
-from feature_repo.features import FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
-from feature_repo.models import META, Model, model_of, models, read_model
+from feature_repo.features import FEATURE_SET
+from feature_repo.models import (
+    META,
+    Model,
+    live_sets,
+    live_text,
+    model_of,
+    models,
+    objections,
+    read_model,
+    unread,
+)
 from feature_repo.settings import ROOT, Settings
 
 WORDS, CODE = "definition", "values"
@@ -111,16 +122,10 @@ def _changed(now: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
 
 def broken(model: Model, now: FeatureList, root: Path = ROOT) -> dict[str, Any]:
     """Whether serving refuses a model, and what of its inputs is why."""
-    found = diff(now, of_model(model, root))
-    added = [name for name in FORECAST_BAR if name not in model.features]
-    why = [f"{name} is gone" for name in found["removed"]]
-    why += [f"{name}: {' and '.join(what)}" for name, what in found["changed"].items()]
-    why += [f"{name} is new among the inputs" for name in added]
-    why += ["the inputs' order"] if not why and model.features != FORECAST_BAR else []
-    if model.sequence_length not in (0, SEQUENCE_LENGTH):
-        why.append(f"sequences of {model.sequence_length} rows")
-    if model.feature_set != now.feature_set and not why:
-        why.append("its formulas are not known" if found["not_comparable"] else "only features that it does not read")
+    why = objections(model)
+    if why:
+        changed = diff(now, of_model(model, root))["changed"]
+        why += [told for name, what in changed.items() if (told := f"{name}: {' and '.join(what)}") not in why]
     return {"model": model.service, "where": model.where, "feature_set": model.feature_set, "breaks": bool(why),
             "why": why}
 
@@ -162,7 +167,8 @@ def report(settings: Settings, what: str | None) -> dict[str, Any]:
     now, named = here(), what or str(settings.model_dir)
     fates = [broken(model, now) for model in all_models(settings)]
     return {"against": named, **diff(now, against(named)), "models": fates,
-            "breaking": [fate["model"] for fate in fates if fate["breaks"]]}
+            "breaking": [fate["model"] for fate in fates if fate["breaks"]], "live": live_sets(settings),
+            "unread": unread(settings)}
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -177,4 +183,4 @@ def text(found: Mapping[str, Any]) -> str:
         f"{fate['model']} ({fate['where']}): " + ("BREAKS: " + "; ".join(fate["why"]) if fate["breaks"] else "reads on")
         for fate in found["models"]
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, live_text(found["live"], found["unread"])])

@@ -126,11 +126,22 @@ class RunRecord:
     tags: Mapping[str, str]
 
 
-def record(uri: str, run: RunRecord, folder: Path, verdict: Verdict) -> dict[str, str]:
-    """Log the run and its artefact, register a version, and move `champion` to it if the gate let it through."""
+def begin(uri: str, version: str) -> str:
+    """Open a run and return its id, so that the artefact can carry it."""
     client = open_mlflow(uri)
-    logged = client.create_run(_experiment(client, uri), tags={**run.tags, "mlflow.runName": run.tags["version"]})
-    run_id = logged.info.run_id
+    return str(client.create_run(_experiment(client, uri), tags={"mlflow.runName": version}).info.run_id)
+
+
+def record(uri: str, run: RunRecord, folder: Path, verdict: Verdict, run_id: str = "") -> dict[str, str]:
+    """Log the run and its artefact, register a version, and move `champion` to it if the gate let it through.
+
+    `run_id`: of a run that was begun; without it a new one is opened.
+    """
+    client = open_mlflow(uri)
+    run_id = run_id or begin(uri, run.tags["version"])
+    logged = client.get_run(run_id)
+    for name, tag in run.tags.items():
+        client.set_tag(run_id, name, tag)
     for name, value in run.params.items():
         client.log_param(run_id, name, value)
     for name, value in run.metrics.items():

@@ -84,10 +84,10 @@ def run(
     verdict = registry.judge(report, _kind(table, config), _champion_report(settings, table, config))
     spread = [{"seed": seed, **seed_scores(f, table)} for seed, f in zip(config.seeds, fits, strict=True)]
     meta = {**facts, "metrics": report, "seed_scores": spread, "gate": verdict.as_dict(),
-            "seconds": round(time.monotonic() - started, 1)}
+            "seconds": round(time.monotonic() - started, 1), "run_id": registry.begin(settings.mlflow, version)}
     write_artefact(fitted.model, meta, card.model_card(meta), folder)
     checked = verify(folder)
-    recorded = registry.record(settings.mlflow, _run_record(meta), folder, verdict)
+    recorded = registry.record(settings.mlflow, _run_record(meta), folder, verdict, meta["run_id"])
     if output is not None and verdict.promoted:
         install(folder, output)
     return {

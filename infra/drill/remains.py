@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from feature_repo.contracts import BOOK_FIELDS, SECOND_NS, Bar, FeatureRow
-from feature_repo.features import FEATURES
+from feature_repo.features import DECLARED
 from feature_repo.lake_layout import unflatten
 from feature_repo.lake_reader import Lake
 from feature_repo.settings import LOOPBACK, Settings
@@ -32,7 +32,7 @@ TRADED = (
 """What a bar says of its trades: the same in any run. Its book depends on which second a new book begins in."""
 KLINE = ("open", "high", "low", "close", "volume", "quote_volume", "trades", "taker_buy_volume")
 KLINES_AT_ONCE = 1_000
-BOOKLESS = frozenset(feature.name for feature in FEATURES if feature.requires != "book")
+BOOKLESS = frozenset(feature.name for feature in DECLARED if feature.requires != "book")
 Values = tuple[Any, ...]
 
 

@@ -124,6 +124,9 @@ def measured(settings: Settings) -> dict[str, Any] | None:
     found["supervisor"] |= _weight([found["supervisor"]["pid"]])
     found["memory_bytes"] = sum(s["memory_bytes"] for s in (*found["services"], found["supervisor"]))
     found["running"] = True
+    from feature_repo.models import live_sets, unread
+
+    found["feature_sets"], found["unread_features"] = live_sets(settings), unread(settings)
     return found
 
 

@@ -25,7 +25,14 @@ def render(status: Mapping[str, Any]) -> str:
     total = status.get("memory_bytes")
     memory = f", memory {total / MIB:.0f} MiB" if total else ""
     stack = f"stack {status['phase']}, market: {status.get('source', '?')}{memory}"
-    return "\n".join([*lines, *notes, "", stack, f"page  {status.get('page', '')}"])
+    sets = [_sets(status)] if "feature_sets" in status else []
+    return "\n".join([*lines, *notes, "", stack, *sets, f"page  {status.get('page', '')}"])
+
+
+def _sets(status: Mapping[str, Any]) -> str:
+    from feature_repo.models import live_text
+
+    return live_text(status["feature_sets"], status["unread_features"])
 
 
 def _cells(service: Mapping[str, Any]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from feature_repo.context import CONTEXT_FEATURE
 from feature_repo.contracts import DAY_NS, HOUR_NS, MINUTE_NS, Bar
-from feature_repo.features import FEATURE_NAMES, FEATURE_SET, FEATURES
+from feature_repo.features import DECLARED, FEATURE_NAMES, FEATURE_SET
 from feature_repo.slow_features import SLOW_NAMES
 from monitoring.leakcheck import joins, slow
 from monitoring.leakcheck.bars import with_minutes
@@ -33,7 +33,7 @@ from training.klines import MinuteBars
 from training.targets import AHEAD
 
 PATHS: Mapping[str, Path] = {"stream": stream, "recompute": recomputed}
-CONSTANT = tuple(f.name for f in FEATURES if not f.needs)
+CONSTANT = tuple(f.name for f in DECLARED if not f.needs)
 """Names that no bar moves: the calendar's."""
 MADE_END_NS = 19_944 * DAY_NS + HOUR_NS // 4
 """A made market ends a quarter of an hour after a midnight, so that what restarts with the day is seen."""

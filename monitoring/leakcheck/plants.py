@@ -15,7 +15,7 @@ import numpy as np
 
 from feature_repo.context import CONTEXT_FEATURE, hourly_percentiles
 from feature_repo.contracts import MINUTE_NS, SECOND_NS
-from feature_repo.features import FEATURES, Feature
+from feature_repo.features import DECLARED, Feature
 from feature_repo.lake_layout import ContextRow
 from feature_repo.slow_features import SlowRow
 from monitoring.leakcheck.paths import Path, planted
@@ -27,7 +27,7 @@ from training.dataset import KnownRows, Split, TrainingSet, dense_places
 from training.klines import MinuteBars
 from training.targets import HORIZONS, realised_after
 
-_BY_NAME = {feature.name: feature for feature in FEATURES}
+_BY_NAME = {feature.name: feature for feature in DECLARED}
 
 
 @dataclass(frozen=True)

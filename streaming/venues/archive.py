@@ -10,7 +10,7 @@ that is none of these at all raises `ValueError`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from feature_repo.contracts import Trade
 class Archive:
     """Trades of one symbol, by ascending id, each once."""
 
-    trades: list[Trade]
+    trades: Sequence[Trade]
     whole: tuple[int, int] | None = None
     """[start, end) in ns of which every trade is here; None: as far as the venue's ids are without a gap."""
     refused: Counter[str] = field(default_factory=Counter)

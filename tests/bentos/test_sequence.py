@@ -57,4 +57,4 @@ def test_a_null_becomes_a_mask_and_the_stored_sequence_stays_as_it_was() -> None
     changed = with_newest(stored, {"return_1m": 0.5, "range_15m": None})
     assert changed[-1, FORECAST_BAR.index("return_1m")] == 0.5
     assert np.isnan(changed[-1, FORECAST_BAR.index("range_15m")])
-    assert masked_share(changed) == pytest.approx((len(FORECAST_BAR) - 1) / changed.size)
+    assert masked_share(changed, range(len(FORECAST_BAR))) == pytest.approx((len(FORECAST_BAR) - 1) / changed.size)

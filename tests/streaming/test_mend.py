@@ -30,7 +30,7 @@ from streaming.backfill import closed_bars
 from streaming.bars import bars_from_trades, minute_bars
 from streaming.compaction import compact
 from streaming.lake import LakeWriter
-from streaming.mend import backfill, held_bars, reconcile
+from streaming.mend import backfill, held_bars, joined, reconcile
 from streaming.past import Past, klines, of_files, of_raw
 from streaming.revisions import Bars, earliest, newest, push, rows_of
 from streaming.stretch import Stretch
@@ -83,13 +83,13 @@ def test_a_hole_is_filled_once_with_bars_and_the_rows_that_the_stream_would_have
     hole = [bar for bar in bars if bar.interval_s == 1][100:160]
     whole, _ = streamed(tmp_path / "whole", bars)
     lake, writer = streamed(tmp_path / "holed", [bar for bar in bars if bar not in hole])
-    done = backfill(lake, writer, SYMBOL, told(hole), SPAN)
+    done = backfill(lake, writer, SYMBOL, told(hole))
     assert (done["told"], done["bars"], done["rows"]) == (60, 60, 60)
     expected = {row.ts_event: row.values for row in rows(whole)}
     filled = {bar.close_time for bar in hole}
     assert {row.ts_event: row.values for row in rows(lake) if row.ts_event in filled} == {
         close: expected[close] for close in filled}
-    assert backfill(lake, writer, SYMBOL, told(hole), SPAN) == {**done, "bars": 0, "rows": 0}
+    assert backfill(lake, writer, SYMBOL, told(hole)) == {**done, "bars": 0, "rows": 0}
 
 
 def test_a_backfill_leaves_what_is_there_as_it_is(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_backfill_leaves_what_is_there_as_it_is(tmp_path: Path) -> None:
     wrong = [corrected(bar) for bar in bars]
     minutes = minute_bars([bar for bar in wrong if bar.interval_s == 1])
     assert minutes
-    assert backfill(lake, writer, SYMBOL, told([*wrong, *minutes]), SPAN)["bars"] == 0
+    assert backfill(lake, writer, SYMBOL, told([*wrong, *minutes]))["bars"] == 0
     assert held_bars(lake, SYMBOL, *EVER) == before
 
 
@@ -110,7 +110,7 @@ def test_a_hole_filled_after_a_revision_knows_nothing_of_it(tmp_path: Path) -> N
     whole, _ = streamed(tmp_path / "whole", bars)
     lake, writer = streamed(tmp_path / "holed", [bar for bar in bars if bar not in hole])
     assert reconcile(lake, writer, SYMBOL, told([corrected(seconds[30])]), SPAN, lambda: NOW).rows
-    assert backfill(lake, writer, SYMBOL, told(hole), SPAN)["rows"] == len(hole)
+    assert backfill(lake, writer, SYMBOL, told(hole))["rows"] == len(hole)
     filled = {bar.close_time for bar in hole}
     assert [row for row in rows(lake) if row.ts_event in filled and row.provenance != "reconcile"] == [
         row for row in rows(whole) if row.ts_event in filled]
@@ -243,7 +243,7 @@ def test_parity_judges_the_streams_rows_and_counts_what_was_filled_in_or_revised
     hole = [bar for bar in bars if bar.interval_s == 1][-9:-4]
     lake, writer = streamed(tmp_path, [bar for bar in bars if bar not in hole])
     streams_own = {row.ts_event: row for row in rows(lake)}
-    backfill(lake, writer, SYMBOL, told([bar.model_copy(update={"provenance": "backfill"}) for bar in hole]), SPAN)
+    backfill(lake, writer, SYMBOL, told([bar.model_copy(update={"provenance": "backfill"}) for bar in hole]))
     reconcile(lake, writer, SYMBOL, told([corrected(bars[-1])]), SPAN, lambda: NOW)
     report = Report(SYMBOL)
     check_lake(report, rows(lake), streams_own)
@@ -290,7 +290,7 @@ def test_the_raw_zone_gives_the_streams_own_bars_again(tmp_path: Path) -> None:
     assert [(bar.close_time, bar.close, bar.volume, bar.trades) for bar in past.bars] == [
         (bar.close_time, bar.close, bar.volume, bar.trades) for bar in direct[10:110]]
     assert {bar.created - bar.close_time for bar in past.bars} == {250_000_000}
-    done = backfill(lake, writer, SYMBOL, past, span)
+    done = backfill(lake, writer, SYMBOL, past)
     assert (done["bars"], done["rows"]) == (100, 100)
     assert reconcile(lake, writer, SYMBOL, past, span, lambda: NOW).bars == ()
 
@@ -385,6 +385,31 @@ def test_the_verbs_fill_from_raw_and_explain_a_planted_difference(stage: Path) -
     assert shown["lines_left_out"] == shown["revised_rows"] > 0
     frame = pd.read_parquet(stage / "clean" / "btc")
     assert np.isin(frame["provenance"], ["live", "reconcile"]).all()
+
+
+def test_a_span_of_days_is_filled_a_day_at_a_time_and_days_without_records_are_passed_over(stage: Path) -> None:
+    lake, writer = raw_lake(stage, made_trades())
+    end, earlier = ("--to", str(START_NS + 110 * SECOND_NS)), ("--from", str(START_NS - 40 * HOUR_NS))
+    code, output = verb("backfill", *earlier, *end, "--source", "raw", "--json")
+    assert (code, json.loads(output)["symbols"]) == (
+        0, [{"symbol": SYMBOL, "told": 110, "bars": 110, "rows": 110}])
+    planted = held_bars(lake, SYMBOL, *EVER)[1, START_NS + 50 * SECOND_NS]
+    writer.upsert("clean", [planted.model_copy(update={"volume": 9.0, "created": planted.created + 1})])
+    found = json.loads(verb("reconcile", *earlier, *end, "--source", "raw", "--dry-run", "--json")[1])["symbols"][0]
+    assert (found["compared"], found["revised_bars"]) == (110, 1)
+    code, output = verb("backfill", *earlier, "--to", str(START_NS - 20 * HOUR_NS), "--source", "raw")
+    assert code == 1
+    assert "expected records of BTCUSDT in the raw zone" in output
+
+
+def test_what_two_parts_of_a_span_told_is_one_report() -> None:
+    part = {"symbol": SYMBOL, "created": 1, "compared": 5, "revised_bars": 1, "revised_rows": 2,
+            "lines": ["a", "b"], "lines_left_out": 1}
+    assert joined(None, part, 3) == part
+    assert joined(part, {**part, "created": 2, "lines": ["c", "d"]}, 3) == {
+        "symbol": SYMBOL, "created": 2, "compared": 10, "revised_bars": 2, "revised_rows": 4,
+        "lines": ["a", "b", "c"], "lines_left_out": 3,
+    }
 
 
 def test_a_revision_is_no_older_than_what_its_witness_told(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:

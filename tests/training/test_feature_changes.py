@@ -12,7 +12,16 @@ import pytest
 
 from feature_repo.catalogue import catalogue, definitions
 from feature_repo.features import FEATURE_NAMES, FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
-from feature_repo.models import Model, model_of, model_services, models, read_model
+from feature_repo.models import (
+    Model,
+    live_sets,
+    live_text,
+    model_of,
+    model_services,
+    models,
+    read_model,
+    refuse_unread,
+)
 from feature_repo.settings import ROOT, Settings
 from feature_repo.views import CONTEXT_VIEW, services
 from training.feature_changes import FeatureList, broken, diff, here, of_model, of_revision, report, text
@@ -98,17 +107,21 @@ def test_a_model_of_this_feature_set_reads_on(now: FeatureList) -> None:
 
 @pytest.mark.parametrize(("changed", "why"), [
     ({"features": (*FORECAST_BAR, "gone_1m")}, "gone_1m is gone"),
-    ({"features": FORECAST_BAR[1:]}, f"{FORECAST_BAR[0]} is new among the inputs"),
-    ({"features": FORECAST_BAR[::-1]}, "the inputs' order"),
     ({"sequence_length": 32}, "sequences of 32 rows"),
     ({"definitions": {**definitions(), "return_1m": "0" * 12}}, "return_1m: another definition"),
-    ({}, "only features that it does not read"),
     ({"definitions": {}}, "its formulas are not known"),
 ])
 def test_a_model_that_breaks_says_why(changed: dict, why: str, now: FeatureList, tmp_path: Path) -> None:
     found = broken(model(feature_set="another", **changed), now, tmp_path)
     assert found["breaks"]
     assert why in found["why"]
+
+
+@pytest.mark.parametrize("changed", [{}, {"features": FORECAST_BAR[1:]}, {"features": FORECAST_BAR[::-1]}])
+def test_a_model_of_another_set_reads_on_while_its_features_are_declared_as_they_were(
+    changed: dict, now: FeatureList,
+) -> None:
+    assert not broken(model(feature_set="another", **changed), now)["breaks"]
 
 
 def test_the_formulas_of_an_older_model_are_found_at_its_commit(now: FeatureList, edited: Path) -> None:
@@ -128,7 +141,7 @@ def test_the_models_of_a_deployment_are_the_served_one_and_those_trained_there(t
     (tmp_path / "models" / "damaged").mkdir()
     (tmp_path / "models" / "damaged" / "meta.json").write_text("{")
     held = models(Settings(run_dir=tmp_path))
-    assert [(m.version, m.where) for m in held] == [(meta["version"], "served"), ("a", "run"), ("b", "run")]
+    assert [(m.version, m.where) for m in held] == [(meta["version"], "bootstrap"), ("a", "run"), ("b", "run")]
     assert read_model(tmp_path / "models" / "a" / "meta.json", "given").version == "a"
     with pytest.raises(ValueError, match="expected name"):
         model_of({"version": "a"}, "given")
@@ -147,11 +160,36 @@ def test_each_version_has_a_feature_service_of_what_it_reads() -> None:
 def test_a_report_names_the_models_that_break(tmp_path: Path) -> None:
     meta = json.loads((ROOT / "models" / "bootstrap" / "meta.json").read_text())
     (tmp_path / "models" / "old").mkdir(parents=True)
-    (tmp_path / "models" / "old" / "meta.json").write_text(json.dumps({**meta, "version": "old", "feature_set": "x"}))
+    (tmp_path / "models" / "old" / "meta.json").write_text(json.dumps(
+        {**meta, "version": "old", "feature_set": "x", "feature_definitions": {}}))
     found = report(Settings(run_dir=tmp_path), None)
     assert found["breaking"] == ["candlewick-forecast-old"]
     assert "BREAKS" in text(found)
     assert "reads on" in text(found)
+
+
+def test_a_served_model_that_reads_what_is_gone_is_refused_by_name(tmp_path: Path) -> None:
+    meta = json.loads((ROOT / "models" / "bootstrap" / "meta.json").read_text())
+    (tmp_path / "models" / "champion").mkdir(parents=True)
+    gone = {**meta, "version": "old", "feature_set": "x", "features": [*meta["features"], "gone_1m"]}
+    (tmp_path / "models" / "champion" / "meta.json").write_text(json.dumps(gone))
+    with pytest.raises(ValueError, match=r"candlewick-forecast-old \(champion\): gone_1m is gone.*RETIRED"):
+        refuse_unread(Settings(run_dir=tmp_path))
+    refuse_unread(Settings(run_dir=tmp_path / "elsewhere"))
+
+
+def test_the_live_sets_are_this_one_and_those_of_served_models_and_say_why(tmp_path: Path) -> None:
+    meta = json.loads((ROOT / "models" / "bootstrap" / "meta.json").read_text())
+    for slot, version in (("champion", "old"), ("shadow", "new"), ("20260101", "neither")):
+        (tmp_path / "models" / slot).mkdir(parents=True)
+        changed = {"version": version, "feature_set": "before" if slot == "champion" else meta["feature_set"]}
+        (tmp_path / "models" / slot / "meta.json").write_text(json.dumps({**meta, **changed}))
+    found = live_sets(Settings(run_dir=tmp_path))
+    readers = [(each["feature_set"], each["declared"], [m["slot"] for m in each["models"]]) for each in found]
+    assert readers == [(meta["feature_set"], True, ["shadow", "bootstrap"]), ("before", False, ["champion"])]
+    told = live_text(found, ["range_15m"])
+    assert "feature set before is live: read by candlewick-forecast-old (champion)" in told
+    assert "range_15m is retired and read by no served model: delete it" in told
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from training.registry import RunRecord, champion_folder, judge, open_mlflow, record
+from training.registry import RunRecord, begin, champion_folder, judge, open_mlflow, record
 
 BETTER, WORSE = ({"value": v, "low": v - 0.01, "high": v + 0.01, "days": 30} for v in (-0.03, 0.03))
 
@@ -80,7 +80,9 @@ def test_the_alias_moves_only_when_the_gate_lets_it(tmp_path: Path) -> None:
     refused["band_15m"]["coverage"]["value"] = 0.5
     assert champion_folder(uri, "candlewick-forecast", tmp_path / "none") is None
     first = record(uri, run, folder, judge(report(), "live"))
-    second = record(uri, run, folder, judge(refused, "live"))
+    begun = begin(uri, "v1")  # so that the artefact can name its run
+    second = record(uri, run, folder, judge(refused, "live"), begun)
+    assert second["run_id"] == begun
     client = open_mlflow(uri)
     champion = client.get_model_version_by_alias("candlewick-forecast", "champion")
     assert (first["alias"], second["alias"]) == ("champion", "")
