@@ -13,50 +13,20 @@ sessions. A value that cannot be known is null with its reason: `warmup` (the hi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from operator import attrgetter
-from statistics import fmean
 
-from feature_repo.contracts import DAY_NS, HOUR_NS, MINUTE_NS, Observation, Provenance, Source
-from feature_repo.features import MAX_HOLES, Expectation
-from feature_repo.slow_known import Known, Point
+from feature_repo import slow_formulas as formulas
+from feature_repo.contracts import DAY_NS, HOUR_NS, Observation, Provenance, Source
+from feature_repo.features import Expectation
+from feature_repo.slow_formulas import AsOf, Formula, Unknown
+from feature_repo.slow_known import Known
 from feature_repo.slow_series import LEVELS, MACRO, PRICES, SERIES
 
-OPEN_INTEREST_SLACK_NS = 10 * MINUTE_NS
-"""How much older than asked for the open interest before may be: two of its periods."""
 BETA_WINDOWS = (20, 60)
 CLOSE = "close"
 """Series of a symbol's own closes."""
-LOOK_BACK_NS: Mapping[str, int] = {
-    "funding": 7 * DAY_NS, "open_interest": DAY_NS + OPEN_INTEREST_SLACK_NS, "fear_greed": 8 * DAY_NS,
-    "macro": 100 * DAY_NS,
-}
-"""How far before its moment a row of each view reads; 60 sessions and their holidays are under 100 days."""
-
-
-class Unknown(Exception):
-    """A value cannot be known; the text is the reason."""
-
-
-@dataclass(frozen=True)
-class AsOf:
-    """What one row may look at: the moment it describes, when it became known, and everything known by then."""
-
-    event_ns: int
-    known_ns: int
-    series: Mapping[str, Known]
-    closes: Known
-    """The symbol's own closes at the sessions' ends; only `macro` reads them."""
-
-    def lacking(self, name: str, begin_ns: int) -> Unknown:
-        """Why a series has too little since a moment."""
-        begins = self.series[name].begins(self.known_ns)
-        return Unknown("warmup" if begins is None or begins > begin_ns else "gap")
-
-
-Formula = Callable[[AsOf], float]
 
 
 @dataclass(frozen=True)
@@ -162,135 +132,6 @@ def close_of(symbol: str, ts_event: int, created: int, price: float, source: Sou
     )
 
 
-# --- funding ---
-
-def _funding(at: AsOf) -> float:
-    return _value_at(at, "funding_rate")
-
-
-def _funding_mean(at: AsOf) -> float:
-    begin = at.event_ns - 7 * DAY_NS
-    rates = at.series["funding_rate"].between(begin, at.event_ns, at.known_ns)
-    if len(rates) < 20:  # of 21 settlements; venues that settle oftener have more
-        raise at.lacking("funding_rate", begin + 8 * HOUR_NS)
-    return fmean(value for _, value in rates)
-
-
-# --- open interest ---
-
-def _open_interest(at: AsOf) -> float:
-    return _value_at(at, "open_interest")
-
-
-def _open_interest_change(span_ns: int) -> Formula:
-    def change(at: AsOf) -> float:
-        now, begin = _value_at(at, "open_interest"), at.event_ns - span_ns
-        before = at.series["open_interest"].between(begin - OPEN_INTEREST_SLACK_NS, begin, at.known_ns)
-        if not before:
-            raise at.lacking("open_interest", begin)
-        return _log_ratio(now, before[-1][1])
-
-    return change
-
-
-# --- fear and greed ---
-
-def _fear_greed(at: AsOf) -> float:
-    return _value_at(at, "fear_greed")
-
-
-def _fear_greed_change(at: AsOf) -> float:
-    begin = at.event_ns - 7 * DAY_NS
-    before = at.series["fear_greed"].between(begin - 1, begin, at.known_ns)
-    if not before:
-        raise at.lacking("fear_greed", begin)
-    return _fear_greed(at) - before[-1][1]
-
-
-# --- macro ---
-
-def _level(name: str) -> Formula:
-    return lambda at: _value_at(at, name)
-
-
-def _change(name: str) -> Formula:
-    def change(at: AsOf) -> float:
-        before, now = _sessions(at, name, 1)
-        return now[1] - before[1]
-
-    return change
-
-
-def _return(name: str, sessions: int) -> Formula:
-    def log_return(at: AsOf) -> float:
-        closes = _sessions(at, name, sessions)
-        return _log_ratio(closes[-1][1], closes[0][1])
-
-    return log_return
-
-
-def _beta(name: str, sessions: int) -> Formula:
-    """cov(b, m) / var(m) over the last sessions, b and m the log returns of symbol and series between two closes."""
-    def beta(at: AsOf) -> float:
-        returns = session_returns(at, name, sessions)
-        closes = dict(at.closes.between(at.event_ns - LOOK_BACK_NS["macro"], at.event_ns, at.known_ns))
-        pairs = [
-            (_log_ratio(closes[end], closes[begin]), value) for begin, end, value in returns
-            if begin in closes and end in closes
-        ]
-        if returns and not pairs:
-            raise Unknown("requires closes")
-        if len(pairs) < sessions * (1 - MAX_HOLES):
-            enough = len(returns) >= sessions * (1 - MAX_HOLES)
-            raise Unknown("warmup") if enough else at.lacking(name, at.event_ns - sessions * 3 * DAY_NS // 2)
-        ours, theirs = fmean(b for b, _ in pairs), fmean(m for _, m in pairs)
-        variance = sum((m - theirs) ** 2 for _, m in pairs)
-        if variance == 0.0:
-            raise Unknown("undefined")
-        return sum((b - ours) * (m - theirs) for b, m in pairs) / variance
-
-    return beta
-
-
-def session_returns(at: AsOf, name: str, sessions: int) -> list[tuple[int, int, float]]:
-    """(begin, end, log return) of the last sessions up to the row's moment that has one itself, ascending.
-
-    A return is between two consecutive closes of one instrument, at most six days apart (a long weekend is four); of
-    a session the preferred instrument's. Empty when the row's own session has none.
-    """
-    merged: dict[int, tuple[int, float]] = {}
-    for points in reversed(at.series[name].each(at.event_ns - LOOK_BACK_NS["macro"], at.event_ns, at.known_ns)):
-        merged |= {
-            end: (begin, _log_ratio(close, before)) for (begin, before), (end, close) in pairwise(points)
-            if end - begin <= 6 * DAY_NS
-        }
-    if at.event_ns not in merged:
-        return []
-    return [(merged[end][0], end, merged[end][1]) for end in sorted(merged)[-sessions:]]
-
-
-def _sessions(at: AsOf, name: str, back: int) -> list[Point]:
-    """The row's close and the `back` before it, of one instrument: the first that has them."""
-    begin = at.event_ns - (2 * back + 5) * DAY_NS
-    for points in at.series[name].each(begin, at.event_ns, at.known_ns):
-        if points[-1][0] == at.event_ns and len(points) > back:
-            return points[-back - 1 :]
-    raise at.lacking(name, begin)
-
-
-def _value_at(at: AsOf, name: str) -> float:
-    points = at.series[name].between(at.event_ns - 1, at.event_ns, at.known_ns)
-    if not points:
-        raise at.lacking(name, at.event_ns)
-    return points[-1][1]
-
-
-def _log_ratio(now: float, before: float) -> float:
-    if now <= 0.0 or before <= 0.0:
-        raise Unknown("undefined")
-    return math.log(now / before)
-
-
 def _expect(low: float, high: float, series: str) -> Expectation:
     return Expectation(low, high, max_age_s=(SERIES[series].stale_ns + SERIES[series].lag_ns) // 10**9)
 
@@ -299,39 +140,39 @@ def _macro_features() -> Iterable[SlowFeature]:
     for name in PRICES:
         for back, bound in ((1, 0.25), (5, 0.4)):
             yield SlowFeature(f"{name}_return_{back}d", "log return", f"ln(close_e / close_{{n-{back}}})",
-                              _return(name, back), _expect(-bound, bound, name))
+                              formulas.log_return(name, back), _expect(-bound, bound, name))
         for window in BETA_WINDOWS:
             yield SlowFeature(
                 f"beta_{name}_{window}d", "ratio",
                 f"cov(b, m) / var(m) over {window} sessions; log returns, b the symbol's, m the series'",
-                _beta(name, window), _expect(-25.0, 25.0, name))
+                formulas.beta(name, window), _expect(-25.0, 25.0, name))
     for name, unit, bound in zip(LEVELS, ("points", "percentage points"), (60.0, 2.0), strict=True):
         series = SERIES[name]
-        yield SlowFeature(f"{name}_close_1d", series.unit, "close_e", _level(name),
+        yield SlowFeature(f"{name}_close_1d", series.unit, "close_e", formulas.level(name),
                           _expect(series.low, series.high, name))
-        yield SlowFeature(f"{name}_change_1d", unit, "close_e - close_{n-1}", _change(name),
+        yield SlowFeature(f"{name}_change_1d", unit, "close_e - close_{n-1}", formulas.change(name),
                           _expect(-bound, bound, name))
 
 
 SLOW_VIEWS: tuple[SlowView, ...] = (
     SlowView("funding", ("funding_rate",), (
-        SlowFeature("funding_rate_8h", "fraction a settlement", "rate settled at e", _funding,
+        SlowFeature("funding_rate_8h", "fraction a settlement", "rate settled at e", formulas.funding,
                     _expect(-0.05, 0.05, "funding_rate")),
         SlowFeature("funding_rate_mean_7d", "fraction a settlement", "mean of the rates settled in (e - 7 d, e]",
-                    _funding_mean, _expect(-0.02, 0.02, "funding_rate")),
+                    formulas.funding_mean, _expect(-0.02, 0.02, "funding_rate")),
     ), DAY_NS, "funding of the perpetual contract, a row a settlement"),
     SlowView("open_interest", ("open_interest",), (
-        SlowFeature("open_interest_5m", "base", "open interest at e", _open_interest,
+        SlowFeature("open_interest_5m", "base", "open interest at e", formulas.open_interest,
                     _expect(0.0, math.inf, "open_interest")),
         SlowFeature("open_interest_change_1h", "log ratio", "ln(OI_e / OI_{e-1h}), at most 10 min older",
-                    _open_interest_change(HOUR_NS), _expect(-1.0, 1.0, "open_interest")),
+                    formulas.open_interest_change(HOUR_NS), _expect(-1.0, 1.0, "open_interest")),
         SlowFeature("open_interest_change_1d", "log ratio", "ln(OI_e / OI_{e-1d}), at most 10 min older",
-                    _open_interest_change(DAY_NS), _expect(-2.0, 2.0, "open_interest")),
+                    formulas.open_interest_change(DAY_NS), _expect(-2.0, 2.0, "open_interest")),
     ), HOUR_NS, "open interest of the perpetual contract, a row every five minutes"),
     SlowView("fear_greed", ("fear_greed",), (
-        SlowFeature("fear_greed_1d", "index, 0 to 100", "index of the day e", _fear_greed,
+        SlowFeature("fear_greed_1d", "index, 0 to 100", "index of the day e", formulas.fear_greed,
                     _expect(0.0, 100.0, "fear_greed")),
-        SlowFeature("fear_greed_change_7d", "points", "index_e - index of 7 days before", _fear_greed_change,
+        SlowFeature("fear_greed_change_7d", "points", "index_e - index of 7 days before", formulas.fear_greed_change,
                     _expect(-100.0, 100.0, "fear_greed")),
     ), 3 * DAY_NS, "Fear & Greed index, a row a day"),
     SlowView("macro", MACRO, tuple(_macro_features()), 7 * DAY_NS,

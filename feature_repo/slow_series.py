@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from functools import cache
 from zoneinfo import ZoneInfo
 
 from feature_repo.contracts import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, InvalidMessage, Observation
 
-NEW_YORK = ZoneInfo("America/New_York")
 SESSION_ENDS = time(16)
 
 
@@ -83,7 +83,13 @@ def session_close(day: date) -> int:
     >>> [session_close(date(2025, month, 8)) // HOUR_NS % 24 for month in (1, 7)]
     [21, 20]
     """
-    return int(datetime.combine(day, SESSION_ENDS, NEW_YORK).timestamp()) * SECOND_NS
+    return int(datetime.combine(day, SESSION_ENDS, _new_york()).timestamp()) * SECOND_NS
+
+
+@cache
+def _new_york() -> ZoneInfo:
+    # Looked up when asked for: most who import this module need no time zone, and a bare machine may have none.
+    return ZoneInfo("America/New_York")
 
 
 def contract_word(symbol: str) -> str:

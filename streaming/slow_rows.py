@@ -21,7 +21,8 @@ import structlog
 from feature_repo.contracts import DAY_NS, HOUR_NS, MARKET, InvalidMessage, Observation, StoreUnavailable
 from feature_repo.lake_layout import Zone, unflatten
 from feature_repo.lake_reader import Lake
-from feature_repo.slow_features import LOOK_BACK_NS, SERIES_VIEW, SLOW_VIEWS, SlowRow, SlowView, close_of, rows
+from feature_repo.slow_features import SERIES_VIEW, SLOW_VIEWS, SlowRow, SlowView, close_of, rows
+from feature_repo.slow_formulas import LOOK_BACK_NS
 from feature_repo.slow_series import PERPETUAL, SERIES, contract_word
 from feature_repo.topics import base
 from streaming.lake import LakeWriter

@@ -11,13 +11,13 @@ import pytest
 from feature_repo.contracts import DAY_NS, HOUR_NS, MINUTE_NS, InvalidMessage, Observation
 from feature_repo.slow_features import (
     BETA_WINDOWS,
-    LOOK_BACK_NS,
     SLOW_NAMES,
     SLOW_VIEWS,
     VIEW_OF,
     SlowRow,
     rows,
 )
+from feature_repo.slow_formulas import LOOK_BACK_NS
 from feature_repo.slow_series import PRICES, SERIES, session_close
 from feature_repo.views import SLOW_VIEWS as STORED
 from feature_repo.views import services
