@@ -1,4 +1,4 @@
-"""An as-of offline store for Feast: history as it was known, from Parquet, joined by DuckDB.
+"""An as-of offline store for Feast: history as it was known, from Parquet.
 
     offline_store:
       type: feast_asof.AsOfOfflineStore

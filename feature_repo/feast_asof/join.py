@@ -2,7 +2,7 @@
 
 A row is known from `known` on. Among the rows known by t the greatest (event, created) answers; of rows equal in
 both, the last. Sorted by `known`, a row matters only where it raises the greatest (event, created) so far, so the
-rule is one DuckDB ASOF JOIN over those steps. Only integers go through DuckDB; features are taken by row number.
+rule is one binary search among those steps. Only integers are searched; features are taken by row number.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -23,7 +22,6 @@ BEFORE_ALL = int(np.iinfo(np.int64).min)
 """Time of an entity row without a time: nothing is known by then."""
 MOST_CODES = 2**62
 """Codes of combined keys stay below it: an integer that wrapped would be taken for a null key."""
-ASOF = "SELECT asked.n, steps.i FROM asked ASOF JOIN steps ON asked.code = steps.code AND asked.at >= steps.known"
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,9 @@ def as_of(
     if not len(rows) or not len(at):
         return found
     step_code, step_known, best = _steps(code[rows], times.event[rows], times.created[rows], times.known[rows])
-    n, i = _asof(
-        {"code": step_code, "known": step_known, "i": rows[best]},
-        {"code": asked_code, "at": at, "n": np.arange(len(at))},
-    )
-    found[n] = i
+    step = _answering(step_code, step_known, asked_code, at)
+    answered = step >= 0
+    found[answered] = rows[best[step[answered]]]
     return found
 
 
@@ -121,11 +117,19 @@ def _steps(code: Ints, event: Ints, created: Ints, known: Ints) -> tuple[Ints, I
     return code[raised], known[raised], best[raised]
 
 
-def _asof(steps: dict[str, Ints], asked: dict[str, Ints]) -> tuple[Ints, Ints]:
-    with duckdb.connect() as connection:
-        # DuckDB takes an Arrow table for a small one and would join it by nested loops: 136 s instead of 1.5 s.
-        connection.execute("SET asof_loop_join_threshold = 0")
-        connection.register("steps", pa.table(steps))
-        connection.register("asked", pa.table(asked))
-        found = connection.execute(ASOF).to_arrow_table()
-    return found["n"].to_numpy(), found["i"].to_numpy()
+def _answering(step_code: Ints, step_known: Ints, code: Ints, at: Ints) -> Ints:
+    """For each asked row the newest step of its code that was known by then, −1 where none was; steps are sorted."""
+    # In the order of time neighbours look at the same places: a million rows are found in half the time.
+    order = np.argsort(at)
+    code, at = code[order], at[order]
+    first = np.minimum(np.searchsorted(step_code, code), len(step_code) - 1)
+    # Keys and times numbered without gaps make one integer of both, below the square of the number of steps.
+    key = np.cumsum(np.append(False, step_code[1:] != step_code[:-1]))
+    moments = np.unique(step_known)
+    wide = len(moments) + 1
+    place = key * wide + np.searchsorted(moments, step_known) + 1
+    step = np.searchsorted(place, key[first] * wide + np.searchsorted(moments, at, side="right"), side="right") - 1
+    step[(step < first) | (step_code[first] != code)] = -1
+    found = np.empty(len(code), dtype=np.int64)
+    found[order] = step
+    return found
