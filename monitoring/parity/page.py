@@ -118,7 +118,8 @@ def _revised(revised: Found) -> str:
     left = f"<p>{_count(revised['left_out'])} more cells are not written out.</p>" if revised["left_out"] else ""
     filled = f"<p>{_count(revised['filled_in'])} rows were filled in later and are not judged: no raw record tells "
     told = _table("As revised", tuple(name.replace("_", " ") for name in names),
-                  (tuple(_code(str(cell[name])) for name in names) for cell in revised["revisions"]))
+                  (tuple(_code("null" if cell[name] is None else str(cell[name])) for name in names)
+                   for cell in revised["revisions"]))
     return (told + left + (f"{filled}them.</p>" if revised["filled_in"] else "")
             + _examples("Revised rows that do not follow from the revised bars", revised["examples"]))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -217,12 +217,6 @@ def bits(value: Any) -> str:
 def time_text(at_ns: int) -> str:
     """A whole second as people write it."""
     return datetime.fromtimestamp(at_ns // SECOND_NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def total(reports: Iterable[Report]) -> dict[str, int]:
-    """Counts over several symbols."""
-    held = list(reports)
-    return {name: sum(getattr(report, name) for report in held) for name in ("rows", "cells", "known", "mismatches")}
 
 
 def _feature(name: str, tally: Tally) -> dict[str, Any]:

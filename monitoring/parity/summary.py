@@ -22,8 +22,8 @@ def text(found: Mapping[str, Any]) -> str:
     lines += [f"  unproven    {n} predictions: {why}" for why, n in found["unproven_predictions"].items()]
     lines += [line for feature in found["features"] if feature["worst"] for line in _feature(feature)]
     lines += [
-        f"  revised     {cell['feature']} {cell['second']}: {cell['as_known']} → {cell['as_revised']}, because "
-        f"{cell['because']}"
+        f"  revised     {cell['feature']} {cell['second']}: {_value(cell['as_known'])} → {_value(cell['as_revised'])}, "
+        f"because {cell['because']}"
         for cell in revised["revisions"][:10]
     ]
     lines += [f"  revised     {_mismatch(example)}" for example in revised["examples"]]
@@ -49,6 +49,10 @@ def _mismatch(found: Mapping[str, Any]) -> str:
 def _ids(second: Mapping[str, Any]) -> str:
     more = " …" if second["trade_ids_left_out"] else ""
     return f"{', '.join(map(str, second['trade_ids']))}{more} and seal {second['seal'] and second['seal']['offset']}"
+
+
+def _value(value: float | None) -> str:
+    return "null" if value is None else repr(value)
 
 
 def _share(share: float | None) -> str:

@@ -219,7 +219,17 @@ def test_the_job_goes_on_where_its_last_certificate_ended_and_reads_each_record_
     assert job._certifiers[SYMBOL].expected.bars == []
 
 
-def test_a_lake_out_of_reach_is_counted_and_the_job_goes_on(settings: Settings) -> None:
+def test_a_lake_that_is_behind_says_nothing_against_the_online_row(left: Left, settings: Settings) -> None:
+    settle(left.until(START_NS + 100 * SECOND_NS), settings)
+    newest = left.online[-1]
+    FeatureStore.open(settings).write([OnlineWrite(newest.row, newest.sequence, {})])
+    report = SkewJob(settings, lambda: (SYMBOL,), lambda: REVISED_NS).certify(SYMBOL, at_once)
+    assert report is not None
+    assert report.passed
+    assert set(report.places) == {"lake", "predictions", "predictions, oldest line masked"}
+
+
+def test_a_store_out_of_reach_is_counted_and_the_job_goes_on(settings: Settings) -> None:
     away = replace(settings, redis_url="redis://127.0.0.1:1/0")
     labels = {"symbol": SYMBOL}
     before = REGISTRY.get_sample_value("candlewick_skew_certificate_failures_total", labels) or 0.0

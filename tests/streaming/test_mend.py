@@ -26,11 +26,12 @@ from feature_repo.history import MINUTES_KEPT, SECONDS_KEPT, BarHistory
 from feature_repo.lake_layout import RAW_SCHEMA, unflatten
 from feature_repo.lake_reader import Lake
 from monitoring.parity import Report, check_lake
+from monitoring.parity.revised import check_revised
 from streaming.backfill import closed_bars
 from streaming.bars import bars_from_trades, minute_bars
 from streaming.compaction import compact
 from streaming.lake import LakeWriter
-from streaming.mend import backfill, held_bars, joined, reconcile
+from streaming.mend import again, backfill, held_bars, joined, reconcile
 from streaming.past import Past, klines, of_files, of_raw
 from streaming.revisions import Bars, earliest, newest, push, rows_of
 from streaming.stretch import Stretch
@@ -66,6 +67,10 @@ def streamed(folder: Path, bars: Sequence[Bar]) -> tuple[Lake, LakeWriter]:
 def rows(lake: Lake) -> list[FeatureRow]:
     found = [unflatten("features", record) for record in lake.read("features", SYMBOL, *EVER).to_pylist()]
     return [row for row in found if isinstance(row, FeatureRow)]
+
+
+def revised_rows_of(lake: Lake) -> list[FeatureRow]:
+    return [row for row in rows(lake) if row.provenance == "reconcile"]
 
 
 def told(bars: Sequence[Bar], **tells: tuple[str, ...]) -> Past:
@@ -236,6 +241,25 @@ def test_a_kill_between_rows_and_bars_is_mended_by_the_same_call(tmp_path: Path)
     found = reconcile(lake, writer, SYMBOL, past, SPAN, lambda: NOW + 1)
     assert (len(found.bars), len(found.rows)) == (1, 1)
     assert reconcile(lake, writer, SYMBOL, past, SPAN, lambda: NOW + 2).bars == ()
+    # The rows of the attempt that died follow from the bars of its repeat.
+    known = {row.ts_event: row for row in rows(lake) if row.provenance != "reconcile"}
+    report = Report(SYMBOL)
+    check_revised(report, lake, (SPAN.start_ns, SPAN.end_ns), known, revised_rows_of(lake))
+    assert (report.revised.rows, report.revised.mismatches) == (2, 0)
+
+
+def test_the_reconcile_made_again_at_its_own_time_is_what_it_was_whatever_came_later(tmp_path: Path) -> None:
+    bars = minutes_then_seconds(SECONDS)
+    seconds = [bar for bar in bars if bar.interval_s == 1]
+    lake, writer = streamed(tmp_path, bars)
+    first = reconcile(lake, writer, SYMBOL, told([corrected(seconds[30])]), SPAN, lambda: NOW)
+    second = reconcile(lake, writer, SYMBOL, told([corrected(seconds[40])]), SPAN, lambda: NOW + HOUR_NS)
+    for done in (first, second):
+        made = again(lake, SYMBOL, done.created, SPAN.start_ns, SPAN.end_ns)
+        assert [one.row for one in made.rows] == [one.row for one in done.rows]
+        assert [one.line for one in made.bars] == [
+            one.line.replace("told by klines", "told by a reconcile") for one in done.bars]
+    assert again(lake, SYMBOL, NOW + 2 * HOUR_NS, SPAN.start_ns, SPAN.end_ns).bars == ()
 
 
 def test_parity_judges_the_streams_rows_and_counts_what_was_filled_in_or_revised(tmp_path: Path) -> None:
@@ -247,7 +271,9 @@ def test_parity_judges_the_streams_rows_and_counts_what_was_filled_in_or_revised
     reconcile(lake, writer, SYMBOL, told([corrected(bars[-1])]), SPAN, lambda: NOW)
     report = Report(SYMBOL)
     check_lake(report, rows(lake), streams_own)
-    assert (report.mismatches, report.revisions, report.rows) == (0, 6, SECONDS - 5)
+    assert (report.mismatches, report.revised.filled_in, report.rows) == (0, 5, SECONDS - 5)
+    check_revised(report, lake, (SPAN.start_ns, SPAN.end_ns), streams_own, revised_rows_of(lake))
+    assert (report.revised.rows, report.revised.mismatches) == (1, 0)
 
 
 # --- witnesses ------------------------------------------------------------------------------------------------------
