@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,9 @@ from streaming.past import Past
 from streaming.symbol_stream import ONLINE, Event, Output, SymbolStream, chunk_bytes, dump, load
 from tests.feature_repo.made_bars import START_NS
 
-SYMBOL, SECONDS, A_SECOND = "BTCUSDT", 150, 4
+SYMBOL, A_SECOND = "BTCUSDT", 4
+SECONDS = int(os.environ.get("CANDLEWICK_SKEW_SECONDS", "150"))
+"""At least 100; 3600 is the whole hour, for which the tests take some minutes."""
 LATE_EVERY, RESENT_EVERY, SAVED, KILLED = 20, 25, 70, 80
 TOPIC = topics.trades_topic(SYMBOL)
 
