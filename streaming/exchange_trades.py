@@ -5,7 +5,7 @@ Ids are contiguous over laps. Nothing after the moment asked about is ever retur
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -86,7 +86,7 @@ class TradeLog:
         """Up to `limit` trades from that id on."""
         start = self._lap_number(first_id - self._first_id(), self._timeline.lap(0), "trade")
         parts = (rows.part(rows.ids >= first_id) for rows in self._laps(start, moment))
-        return _first(parts, limit)
+        return first_of(parts, limit)
 
     def newest(self, limit: int, moment: Moment) -> TradeRows:
         """The last `limit` trades sent, oldest first."""
@@ -95,7 +95,7 @@ class TradeLog:
             parts.insert(0, self._sent(number, moment))
             if sum(map(len, parts)) >= limit:
                 break
-        return _joined(parts).part(slice(-limit, None))
+        return joined_trades(parts).part(slice(-limit, None))
 
     def aggregates_from_id(self, first_id: int, limit: int, moment: Moment) -> Aggregates:
         """Up to `limit` aggregated trades from that aggregate id on."""
@@ -139,7 +139,7 @@ class TradeLog:
             if limit is not None and sum(map(len, ids)) >= limit:
                 break
         parts = (np.concatenate(part)[:limit] for part in (ids, first, last))
-        return Aggregates(next(parts), next(parts), next(parts), _joined(rows))
+        return Aggregates(next(parts), next(parts), next(parts), joined_trades(rows))
 
     def _laps(self, start: int, moment: Moment) -> Iterator[TradeRows]:
         for number in range(start, moment.lap.number + 1):
@@ -164,16 +164,18 @@ class TradeLog:
         return max(first, min(number, 0)) if self._timeline.once else max(first, number)
 
 
-def _first(parts: Iterator[TradeRows], limit: int) -> TradeRows:
+def first_of(parts: Iterable[TradeRows], limit: int) -> TradeRows:
+    """The first `limit` trades of parts in order; no more parts are made than are needed."""
     found: list[TradeRows] = []
     for rows in parts:
         found.append(rows)
         if sum(map(len, found)) >= limit:
             break
-    return _joined(found).part(slice(0, limit))
+    return joined_trades(found).part(slice(0, limit))
 
 
-def _joined(parts: list[TradeRows]) -> TradeRows:
+def joined_trades(parts: Sequence[TradeRows]) -> TradeRows:
+    """Parts in order as one."""
     if not parts:
         none = np.empty(0, np.int64)
         return TradeRows(none, none, none, none, none.astype(bool))

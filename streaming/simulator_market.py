@@ -21,7 +21,7 @@ from streaming.exchange_clock import Clock, Lap, Moment, Section, SymbolSection
 from streaming.exchange_history import Minutes
 from streaming.exchange_klines import MINUTE_MS, BarRows, bars_of_trades, dense, joined, regrouped
 from streaming.exchange_market import Market, SymbolMarket
-from streaming.exchange_trades import Aggregates, TradeRows, sent_count
+from streaming.exchange_trades import Aggregates, TradeRows, first_of, joined_trades, sent_count
 from streaming.simulator import FIRST_MS, checked
 from streaming.simulator_days import Ints
 from streaming.simulator_hours import HOUR_MS, Hour, Hours
@@ -136,7 +136,7 @@ class SimulatedTrades:
         if first_id > int(newest.ids[-1]):
             return newest.part(slice(0, 0))
         start = self._hours.days.hour_of_trade(max(first_id, 1))
-        return _first((rows.part(rows.ids >= first_id) for rows in self._forward(start, moment)), limit)
+        return first_of((rows.part(rows.ids >= first_id) for rows in self._forward(start, moment)), limit)
 
     def newest(self, limit: int, moment: Moment) -> TradeRows:
         """The last `limit` trades sent, oldest first."""
@@ -151,7 +151,7 @@ class SimulatedTrades:
         last = min(end_ms, moment.venue_ns // MS)
         hours = self._forward(max(start_ms, FIRST_MS) // HOUR_MS, moment, last // HOUR_MS)
         within = (rows.part((rows.time_ms >= start_ms) & (rows.time_ms <= last)) for rows in hours)
-        return _aggregates(_first(within, limit))
+        return _aggregates(first_of(within, limit))
 
     def newest_aggregates(self, limit: int, moment: Moment, end_ms: int | None = None) -> Aggregates:
         """The last `limit` aggregated trades, oldest first."""
@@ -171,23 +171,7 @@ class SimulatedTrades:
             parts.insert(0, rows if end_ms is None else rows.part(rows.time_ms <= end_ms))
             if sum(map(len, parts)) >= limit:
                 break
-        return _all(parts).part(slice(-limit, None))
-
-
-def _first(parts: Iterator[TradeRows], limit: int) -> TradeRows:
-    found: list[TradeRows] = []
-    for rows in parts:
-        found.append(rows)
-        if sum(map(len, found)) >= limit:
-            break
-    return _all(found).part(slice(0, limit))
-
-
-def _all(parts: Sequence[TradeRows]) -> TradeRows:
-    if not parts:
-        none = np.empty(0, np.int64)
-        return TradeRows(none, none, none, none, none.astype(bool))
-    return TradeRows(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        return joined_trades(parts).part(slice(-limit, None))
 
 
 def _aggregates(rows: TradeRows) -> Aggregates:
