@@ -1,6 +1,6 @@
 """Hot processor: the symbol stream as a stateful operator of Spark, exact after any restart.
 
-    events.groupBy("symbol").transformWithStateInPandas(HotProcessor("hot", ()), OUTPUT, "Append", "None")
+    packs.groupBy("symbol").transformWithStateInPandas(HotProcessor("hot", ()), OUTPUT, "Append", "None")
 
 The state is a pure function of the trades topic, kept in the checkpoint: what still waits, the rolling bars as raw
 chunks, and the offset of the last record applied. Between batches the same state stays in this module, in the
@@ -11,15 +11,15 @@ worker's memory, and is used only if its offset is the checkpoint's. The module 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import itemgetter
 from typing import Any
 
 import pandas as pd
 from pyspark.sql.streaming import StatefulProcessor, StatefulProcessorHandle
 
-from streaming.symbol_stream import KEPT_NS, Event, Output, SymbolStream, chunk_bytes, dump, load
+from streaming.packs import unpack
+from streaming.symbol_stream import KEPT_NS, Output, SymbolStream, chunk_bytes, dump, load
 
-INPUT = ("partition", "offset", "timestamp_ns", "topic", "schema", "body")
+INPUT = ("topic", "partition", "offset", "pack")
 OUTPUT = "topic string, key string, schema string, body binary, sequence binary, mirrors string"
 
 _WARM: dict[tuple[str, str], tuple[tuple[str, ...], SymbolStream]] = {}
@@ -27,7 +27,7 @@ _WARM: dict[tuple[str, str], tuple[tuple[str, ...], SymbolStream]] = {}
 
 
 class HotProcessor(StatefulProcessor):  # type: ignore[misc]
-    """The Spark side: state in, events sorted by offset, outputs and state out."""
+    """The Spark side: state in, packs of events by offset, outputs and state out."""
 
     def __init__(self, query: str, retired: tuple[str, ...]) -> None:
         """`retired`: the retired features that are still to be computed."""
@@ -43,7 +43,7 @@ class HotProcessor(StatefulProcessor):  # type: ignore[misc]
         stream = self._stream(key[0])
         # A task that fails from here on leaves no warm stream behind: the next one reads the checkpoint.
         _WARM.pop((self._query, key[0]), None)
-        outputs = stream.apply(_events(rows))
+        outputs = stream.apply(unpack(_packs(rows)))
         self._save(stream)
         _WARM[self._query, key[0]] = self._retired, stream
         yield pd.DataFrame(outputs, columns=list(Output._fields))
@@ -78,11 +78,6 @@ class HotProcessor(StatefulProcessor):  # type: ignore[misc]
                 self._chunks.removeKey(old)
 
 
-def _events(rows: Iterator[pd.DataFrame]) -> list[Event]:
-    """The records of a batch, by offset."""
-    events: list[Event] = []
+def _packs(rows: Iterator[pd.DataFrame]) -> Iterator[tuple[str, int, int, bytes]]:
     for part in rows:
-        columns = [part[name].tolist() for name in INPUT]
-        columns[-1] = [bytes(body or b"") for body in columns[-1]]
-        events += map(Event, *columns)
-    return sorted(events, key=itemgetter(0, 1))
+        yield from zip(*(part[name].tolist() for name in INPUT), strict=True)

@@ -37,6 +37,7 @@ from streaming.lake import LakeWriter, Refused
 from streaming.lake_owner import owner
 from streaming.lake_upkeep import LakeMetrics, Upkeep, keep_days
 from streaming.pace import Pace, seal_watcher
+from streaming.packed_source import kafka_packs
 from streaming.slow_rows import SlowRows
 from streaming.slow_view import SlowView
 from streaming.spark import kafka_records, session
@@ -81,13 +82,9 @@ def start_hot(
     Of the retired features it computes those that a served model reads as it starts.
     """
     spark.conf.set("spark.sql.shuffle.partitions", config.hot_tasks)
-    records = kafka_records(spark, settings, TRADES_TOPICS, config.hot_batch)
-    events = records.selectExpr(
-        "coalesce(key, '') as symbol", "partition", "offset", "unix_micros(kafka_timestamp) * 1000 as timestamp_ns",
-        "topic", "schema", "value as body",
-    )
+    packs = kafka_packs(spark, settings, TRADES_TOPICS, config.hot_batch, config.hot_tasks)
     processor = HotProcessor(HOT, retired_in_use(settings))
-    processed = events.groupBy("symbol").transformWithStateInPandas(processor, OUTPUT, "Append", "None")
+    processed = packs.groupBy("symbol").transformWithStateInPandas(processor, OUTPUT, "Append", "None")
 
     def run(batch: Any, _batch_id: int) -> None:
         with deliver.metrics.batch.labels(HOT, "compute").time():

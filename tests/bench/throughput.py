@@ -11,8 +11,10 @@ told.
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -109,15 +111,15 @@ def measured(query: Any, total: int) -> dict[str, Any]:
     def done() -> bool:
         if not query.isActive:
             raise RuntimeError(f"the query ended: {query.exception()}")
-        return sum(progress["numInputRows"] for progress in query.recentProgress) >= total
+        return sum(map(records_in, query.recentProgress)) >= total
 
     try:
         # A look costs both sides some milliseconds of the cores that are measured.
         until(done, PATIENCE_S, f"{total} records read", every_s=1.0)
-        first, *rest = [progress for progress in query.recentProgress if progress["numInputRows"]]
+        first, *rest = [progress for progress in query.recentProgress if records_in(progress)]
     finally:
         query.stop()
-    records = sum(progress["numInputRows"] for progress in rest)
+    records = sum(map(records_in, rest))
     spent_ms = sum(progress["durationMs"]["triggerExecution"] for progress in rest)
     stages = {name for progress in rest for name in progress["durationMs"]}
     return {
@@ -128,6 +130,16 @@ def measured(query: Any, total: int) -> dict[str, Any]:
             for name in sorted(stages)
         },
     }
+
+
+def records_in(progress: Mapping[str, Any]) -> int:
+    """Records that a batch took, by its offsets: a row of the hot query's source is a pack of them."""
+    (source,) = progress["sources"]
+    start, end = (json.loads(source[name] or "null") or {} for name in ("startOffset", "endOffset"))
+    return sum(
+        until - (start.get(topic) or {}).get(number, 0) for topic, numbers in end.items()
+        for number, until in numbers.items()
+    )
 
 
 def kernel(symbol: str, records: list[Record]) -> dict[str, Any]:
