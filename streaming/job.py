@@ -82,9 +82,11 @@ def start_hot(
     Of the retired features it computes those that a served model reads as it starts.
     """
     spark.conf.set("spark.sql.shuffle.partitions", config.hot_tasks)
-    packs = kafka_packs(spark, settings, TRADES_TOPICS, config.hot_batch, config.hot_tasks)
+    packs = kafka_packs(spark, settings, TRADES_TOPICS, config.hot_batch)
+    # Where there are several tasks they share the symbols; one task takes all in one group.
+    sharded = packs.selectExpr("*", "symbol as shard" if config.hot_tasks > 1 else "'' as shard")
     processor = HotProcessor(HOT, retired_in_use(settings))
-    processed = packs.groupBy("symbol").transformWithStateInPandas(processor, OUTPUT, "Append", "None")
+    processed = sharded.groupBy("shard").transformWithStateInPandas(processor, OUTPUT, "Append", "None")
 
     def run(batch: Any, _batch_id: int) -> None:
         with deliver.metrics.batch.labels(HOT, "compute").time():

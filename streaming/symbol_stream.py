@@ -41,7 +41,7 @@ from streaming.ticks import TRADE, read_ticks
 ONLINE, COUNTS = "online", "counts"
 """`topic` of outputs that are no messages: the newest row for the online store, and counts as JSON in `mirrors`."""
 COMPONENT = "streaming"
-STATE_LAYOUT = 1
+STATE_LAYOUT = 2
 """Raised when what `dump` writes is another thing than before."""
 # First start sends 1,570 minutes: all of them must be held until their rows are made.
 MINUTES_KEPT = 2 * 1_440

@@ -7,9 +7,13 @@ A worker that imports pandas, Arrow and the kernel by itself starts seconds late
 
 from __future__ import annotations
 
+import gc
+
 from pyspark import daemon
 
 import streaming.hot  # noqa: F401 imported for the workers forked below
 
 if __name__ == "__main__":
+    # What is imported stays: no worker's collector looks through it, or writes to pages that they share.
+    gc.freeze()
     daemon.manager()
