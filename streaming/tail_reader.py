@@ -184,6 +184,9 @@ def collect(
         at[place] = told[-1].offset() + 1
         if until is not None and at[place] > (bound := until.get(place, 0)):
             told = [message for message in told if message.offset() < bound]
+            at[place] = bound
+            if not told:
+                continue
         found.setdefault(place, Records(place[1])).add(told)
         taken += len(told)
     return taken
