@@ -38,6 +38,8 @@ _TIME: Final = 9
 _TAIL: Final = 8 + 8 + 1 + 1
 _GROUPS: Final = 4
 """Groups of one length that are worth a table of their own; the rest goes the strict way."""
+_WEIGHTS: Final = 1 << 7 * np.arange(_TIME, dtype=np.int64)
+"""Of the digits of a number."""
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -125,9 +127,7 @@ def _columns(rows: Bytes, layout: Layout) -> tuple[npt.NDArray[np.bool_], tuple[
 def _whole(digits: Bytes) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """Avro's zigzag numbers of exactly so many bytes: which are that, and not negative; and the numbers."""
     right = (digits[:, :-1] >= 0x80).all(axis=1) & (digits[:, -1] < 0x80) & (digits[:, 0] & 1 == 0)
-    number = np.zeros(len(digits), np.int64)
-    for place in range(digits.shape[1]):
-        number |= (digits[:, place] & 0x7F).astype(np.int64) << (7 * place)
+    number = (digits & 0x7F).astype(np.int64) @ _WEIGHTS[: digits.shape[1]]
     return right, number >> 1
 
 
