@@ -464,6 +464,19 @@ def bench_throughput(
     raise typer.Exit(0 if found["passed"] else 1)
 
 
+@bench.command("kernel")
+def bench_kernel(
+    symbols: Annotated[int, typer.Option(min=2, help="Symbols that bring one second each.")] = 50,
+    seconds: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """What one row costs in the stream and on its way to Redis, step by step, and many at once; needs no stack."""
+    from tests.bench.kernel import run
+
+    warnings_only()
+    show(run(symbols, seconds), as_json)
+
+
 @bench.command("load")
 def bench_load(
     symbols: Annotated[int, typer.Option(min=1, max=500, help="Made instruments.")] = 50,

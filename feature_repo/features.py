@@ -16,18 +16,19 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from feature_repo.contracts import DAY_NS, SECOND_NS
 from feature_repo.grid import Floats
-from feature_repo.windows import Windows
+from feature_repo.windows import SECOND_FIELDS, Windows
 
 Requires = Literal["ohlcv_1m", "trades_1s", "book"]
 Formula = Callable[[Windows], Floats]
-Flags = npt.NDArray[np.bool_]
+T = TypeVar("T", bound=np.generic)
 SEQUENCE_LENGTH = 64
 MAX_HOLES = 0.05
 BPS = 1e4
@@ -56,7 +57,8 @@ class Expectation:
     """How old the newest known value may be beside the newest row."""
 
 
-@dataclass(frozen=True)
+# Each is itself alone: what follows from many of them is kept by them, and found without comparing their fields.
+@dataclass(frozen=True, eq=False)
 class Feature:
     """One declaration; schema, model columns, drift monitors and the documentation derive from it."""
 
@@ -75,9 +77,14 @@ class Feature:
     """Why it is null although every window is held."""
 
 
-def _minutely(formula: Formula) -> Formula:
+def _minutely(formula: Callable[[Windows], npt.NDArray[T]]) -> Callable[[Windows], npt.NDArray[T]]:
     """A formula that reads whole minutes alone."""
     return lambda w: w.once_a_minute(formula)
+
+
+def _once(formula: Formula) -> Formula:
+    """A formula that several features read."""
+    return lambda w: w.once(formula)
 
 
 def _log_return(minutes: int) -> Formula:
@@ -94,6 +101,9 @@ def _distance(level: Floats, w: Windows) -> Floats:
 
 def _mean(values: Floats) -> Floats:
     held = ~np.isnan(values)
+    if held.all():
+        whole: Floats = values.sum(axis=-1) / values.shape[-1]
+        return whole
     return _ratio(np.where(held, values, 0.0).sum(axis=-1), held.sum(axis=-1).astype(np.float64))
 
 
@@ -112,7 +122,7 @@ def _deviation(values: Floats) -> Floats:
 def _zscore(last: Formula, before: Formula) -> Formula:
     """`before` reads whole minutes alone."""
     mean, deviation = _minutely(lambda w: _mean(before(w))), _minutely(lambda w: _deviation(before(w)))
-    return lambda w: _ratio(last(w) - mean(w), deviation(w))
+    return _once(lambda w: _ratio(last(w) - mean(w), deviation(w)))
 
 
 def _realized(log_closes: Floats) -> Floats:
@@ -162,8 +172,13 @@ def _volume_before(w: Windows) -> Floats:
     return w.minute("volume", 61)[:, :-1]
 
 
+@_once
 def _volume_ratio(w: Windows) -> Floats:
-    return _ratio(_last_volume(w), w.once_a_minute(lambda m: _mean(_volume_before(m))))
+    return _ratio(_last_volume(w), w.once_a_minute(_mean_volume_before))
+
+
+def _mean_volume_before(w: Windows) -> Floats:
+    return _mean(_volume_before(w))
 
 
 _return_zscore = _zscore(_log_return(1), lambda w: np.diff(w.minute("log_close", 62)[:, :-1], axis=-1))
@@ -202,6 +217,7 @@ def _whole_minutes_delta(w: Windows) -> Floats:
     return np.where(enough, np.where(held, minutes, 0.0).sum(axis=-1), np.nan)
 
 
+@_once
 def _mid(w: Windows) -> Floats:
     return (w.book("bid_price") + w.book("ask_price")) / 2.0
 
@@ -367,7 +383,6 @@ as a served model reads them, in no new model's inputs. `candlewick features dif
 DECLARED: tuple[Feature, ...] = (*FEATURES, *RETIRED)
 """What a row has a value, or a reason, for."""
 FEATURE_NAMES: tuple[str, ...] = tuple(f.name for f in DECLARED)
-_NEEDS = tuple(dict.fromkeys(need for f in DECLARED for need in f.needs))
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(f.family for f in DECLARED))
 FORECAST_BAR: tuple[str, ...] = tuple(f.name for f in FEATURES if f.requires == "ohlcv_1m")
 SEQUENCE_FEATURES: tuple[str, ...] = (*FORECAST_BAR, *(f.name for f in RETIRED if f.requires == "ohlcv_1m"))
@@ -379,46 +394,99 @@ FEATURE_SET: str = hashlib.sha256(
 
 def compute(w: Windows, declared: tuple[Feature, ...] = DECLARED) -> Floats:
     """Every declared feature at every close of `w`: shape (B, len(declared)), NaN where it cannot be known."""
-    needs = _NEEDS if declared is DECLARED else tuple(dict.fromkeys(need for f in declared for need in f.needs))
-    held = {need: _is_held(need, w) for need in needs}
     table = np.empty((w.closes_ns.size, len(declared)))
     for column, feature in enumerate(declared):
         table[:, column] = feature.compute(w)
-        for need in feature.needs:
-            table[~held[need], column] = np.nan
+    plan = _plan(declared)
+    short = np.zeros((plan.needs + 1, w.closes_ns.size), dtype=np.bool_)
+    if plan.newest:
+        short[plan.newest_rows] = np.isnan(w.newest(plan.newest))
+    for row, holes, most in plan.windows:
+        short[row] = holes(w) > most
+    table[short[plan.of_feature].any(axis=1).T] = np.nan
     return table
+
+
+class _Plan(NamedTuple):
+    """How it is found out what features lack. Needs are numbered: the distinct ones of all features."""
+
+    needs: int
+    newest: list[int]
+    """The `SECOND_FIELDS` of which the newest second's value alone is needed: they are many, and read together."""
+    newest_rows: list[int]
+    windows: list[tuple[int, Callable[[Windows], npt.NDArray[np.int64]], float]]
+    """Of each other need its number, what counts its holes, and how many are allowed."""
+    of_feature: npt.NDArray[np.intp]
+    """Each feature's needs, one row a feature, filled up with a number behind the last need."""
+
+
+@cache
+def _plan(declared: tuple[Feature, ...]) -> _Plan:
+    needs = tuple(dict.fromkeys(need for f in declared for need in f.needs))
+    of_feature = np.full((len(declared), max(1, *(len(f.needs) for f in declared))), len(needs))
+    for row, feature in enumerate(declared):
+        of_feature[row, : len(feature.needs)] = [needs.index(need) for need in feature.needs]
+    newest = [row for row, need in enumerate(needs) if _is_newest(need)]
+    windows = [(row, _holes(need), MAX_HOLES * need.length) for row, need in enumerate(needs) if row not in newest]
+    fields = [SECOND_FIELDS.index(needs[row].field) for row in newest]
+    return _Plan(len(needs), fields, newest, windows, of_feature)
+
+
+def _is_newest(need: Need) -> bool:
+    return need.grid == "second" and need.length == 1 and need.lag == 0
 
 
 def reasons(feature: Feature, w: Windows, at: npt.NDArray[np.intp]) -> list[str]:
     """Why a feature is null at the closes number `at` of `w`: `requires …`, `warmup`, `gap`, or without a value."""
-    found = np.full(at.size, feature.otherwise, dtype=object)
-    undecided = np.ones(at.size, dtype=np.bool_)
-    for need in feature.needs:
-        windows, place = w.by_minute if need.grid == "minute" else (w, None)
-        held = ~np.isnan(_read(need, windows))[at if place is None else place[at]]
-        short = undecided & ~held.all(axis=1)
-        found[short] = _why(feature, held[short], w.holes[at[short]])
-        undecided &= ~short
-    return list(found)
+    found, texts = _reading(feature)
+    why = [0] * at.size
+    for lack in found:
+        why = [known or other for known, other in zip(why, w.once(lack)[at].tolist(), strict=True)]
+    return [texts[number] for number in why]
 
 
-def _why(feature: Feature, held: Flags, is_hole: Flags) -> npt.NDArray[np.object_]:
-    """Of windows (B, length) that lack values; `is_hole` (B,): closes without a second bar."""
-    first, count = held.argmax(axis=1), held.sum(axis=1)
-    young = (first > 0) & (count / (held.shape[1] - first) >= 1.0 - MAX_HOLES)
+_HELD, _WARMUP, _GAP, _UNHEARD = range(4)
+
+
+@cache
+def _reading(feature: Feature) -> tuple[tuple[Callable[[Windows], npt.NDArray[np.int8]], ...], tuple[str, ...]]:
+    """What tells why each of a feature's windows lacks values, and the text of each answer."""
     unheard = "warmup" if feature.requires == "ohlcv_1m" else f"requires {feature.requires}"
-    absent = np.where(is_hole, "warmup", unheard).astype(object)
-    return np.where(count == 0, absent, np.where(young, "warmup", "gap")).astype(object)
+    return tuple(map(_lack, feature.needs)), (feature.otherwise, "warmup", "gap", unheard)
 
 
-def _is_held(need: Need, w: Windows) -> Flags:
-    def is_held(w: Windows) -> Flags:
-        enough: Flags = np.isnan(_read(need, w)).sum(axis=-1) <= MAX_HOLES * need.length
-        return enough
+@cache
+def _lack(need: Need) -> Callable[[Windows], npt.NDArray[np.int8]]:
+    """Why a window does not have all its values, at each close: numbers, (B,)."""
 
-    return w.once_a_minute(is_held) if need.grid == "minute" else is_held(w)
+    def of_windows(w: Windows) -> npt.NDArray[np.int8]:
+        if _is_newest(need):
+            return np.isnan(w.book(need.field)) * np.int8(_UNHEARD)
+        held = ~np.isnan(_read(need, w))
+        first, count = held.argmax(axis=1), held.sum(axis=1)
+        young = (first > 0) & (count / (need.length - first) >= 1.0 - MAX_HOLES)
+        some = np.where(young, _WARMUP, _GAP)
+        return np.where(count == need.length, _HELD, np.where(count == 0, _UNHEARD, some)).astype(np.int8)
+
+    def lack(w: Windows) -> npt.NDArray[np.int8]:
+        why = w.once_a_minute(of_windows) if need.grid == "minute" else of_windows(w)
+        # Where not even the second's bar is known, it is not its source that lacks something.
+        return np.where((why == _UNHEARD) & w.holes, _WARMUP, why).astype(np.int8)
+
+    return lack
+
+
+@cache
+def _holes(need: Need) -> Callable[[Windows], npt.NDArray[np.int64]]:
+    """How many values of a window are not held, at each close, (B,)."""
+
+    def holes(w: Windows) -> npt.NDArray[np.int64]:
+        count: npt.NDArray[np.int64] = np.isnan(_read(need, w)).sum(axis=-1)
+        return count
+
+    return _minutely(holes) if need.grid == "minute" else holes
 
 
 def _read(need: Need, w: Windows) -> Floats:
-    values = {"second": w.second, "sixty": w.sixty, "minute": w.minute}[need.grid](need.field, need.length + need.lag)
-    return values[:, : need.length]
+    read = w.second if need.grid == "second" else w.sixty if need.grid == "sixty" else w.minute
+    return read(need.field, need.length + need.lag)[:, : need.length]

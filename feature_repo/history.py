@@ -42,6 +42,7 @@ MIRROR_WINDOWS: Mapping[str, int] = {"1m": 60, "5m": 300, "15m": 900}
 RETIRED_NAMES = frozenset(feature.name for feature in RETIRED)
 RETIRED_REASON = "retired"
 """Of a retired feature that no served model reads any more."""
+_MIRRORED = ("quote_volume", "volume", "bid_quantity_5", "ask_quantity_5")
 _SEQUENCE_COLUMNS = [FEATURE_NAMES.index(name) for name in SEQUENCE_FEATURES]
 
 
@@ -63,7 +64,11 @@ class BarHistory:
         self._minutes = Grid(MINUTE_FIELDS, MINUTE_NS, minutes_kept)
         # Rows of whole minutes never change while bars only append; a revision empties this.
         self._whole_rows: dict[int, Floats] = {}
+        self._whole_sequence: tuple[int, Floats] | None = None
         self._newest_row: tuple[int, Floats] | None = None
+        self._of_minute: dict[tuple[int, int], Windows] = {}
+        self._asked: tuple[bytes, int, int] | None = None
+        self._windows: Windows | None = None
 
     @property
     def last_close(self) -> int | None:
@@ -81,6 +86,7 @@ class BarHistory:
         self._newest_row = None
         if bar.interval_s == 60 or bar.close_time <= (self.last_close or 0):
             self._whole_rows.clear()
+            self._whole_sequence = None
         if bar.interval_s == 60:
             self._minutes.put(bar.close_time, [values[name] for name in MINUTE_FIELDS])
             return
@@ -134,8 +140,10 @@ class BarHistory:
     def _reasons(self, windows: Windows, nulls: npt.NDArray[np.bool_]) -> list[dict[str, str]]:
         """Name → why, of each row's nulls."""
         found: list[dict[str, str]] = [{} for _ in nulls]
-        for column in np.flatnonzero(nulls.any(axis=0)).tolist():
-            feature, at = DECLARED[column], np.flatnonzero(nulls[:, column])
+        columns, rows = np.nonzero(nulls.T)
+        starts = np.flatnonzero(np.diff(columns, prepend=-1))
+        for column, at in zip(columns[starts].tolist(), np.split(rows, starts[1:]), strict=False):
+            feature = DECLARED[column]
             unread = feature.name in self._unread
             why = [RETIRED_REASON] * at.size if unread else reasons(feature, windows, at)
             for row, text in zip(at.tolist(), why, strict=True):
@@ -152,8 +160,11 @@ class BarHistory:
         return table
 
     def windows(self, closes_ns: Ints) -> Windows:
-        """What is known at each of some closes."""
-        return Windows(closes_ns, self._seconds, self._minutes)
+        """What is known at each of some closes; asked again before anything changed, it is what was read already."""
+        asked = (closes_ns.tobytes(), self._seconds.changes, self._minutes.changes)
+        if self._windows is None or self._asked != asked:
+            self._asked, self._windows = asked, Windows(closes_ns, self._seconds, self._minutes, self._of_minute)
+        return self._windows
 
     def sequence(self, close_ns: int) -> Floats:
         """The models' input at a close: shape (64, len(SEQUENCE_FEATURES)), oldest first, NaN = masked.
@@ -161,24 +172,36 @@ class BarHistory:
         The last 63 whole minutes before the close, then the row at the close itself.
         """
         last_whole = (close_ns - 1) // MINUTE_NS * MINUTE_NS
-        whole = range(last_whole - (SEQUENCE_LENGTH - 2) * MINUTE_NS, last_whole + 1, MINUTE_NS)
+        if self._whole_sequence is None or self._whole_sequence[0] != last_whole:
+            self._whole_sequence = last_whole, self._whole_minutes(last_whole)
+        if self._newest_row is None or self._newest_row[0] != close_ns:
+            self.row(close_ns)
+        assert self._newest_row is not None
+        return np.concatenate([self._whole_sequence[1], self._newest_row[1][None, _SEQUENCE_COLUMNS]])
+
+    def _whole_minutes(self, last: int) -> Floats:
+        """A sequence but for its newest row: shape (63, len(SEQUENCE_FEATURES))."""
+        whole = range(last - (SEQUENCE_LENGTH - 2) * MINUTE_NS, last + 1, MINUTE_NS)
         missing = [close for close in whole if close not in self._whole_rows]
         for close, values in zip(missing, self.table(np.array(missing, dtype=np.int64)), strict=True):
             self._whole_rows[close] = values
         self._whole_rows = {close: self._whole_rows[close] for close in whole}
-        if self._newest_row is None or self._newest_row[0] != close_ns:
-            self.row(close_ns)
-        assert self._newest_row is not None
-        return np.stack([*self._whole_rows.values(), self._newest_row[1]])[:, _SEQUENCE_COLUMNS]
+        return np.stack([*self._whole_rows.values()])[:, _SEQUENCE_COLUMNS]
 
     def mirrors(self, row: FeatureRow) -> dict[str, dict[str, float | None]]:
         """VWAP, realised volatility and mean top-5 imbalance over 1, 5 and 15 minutes, for the mirror keys."""
         windows = self.windows(np.array([row.ts_event], dtype=np.int64))
+        longest = max(MIRROR_WINDOWS.values())
+        quote, volume, bid, ask = (windows.second(name, longest)[0] for name in _MIRRORED)
+        traded, booked = ~np.isnan(volume), ~np.isnan(bid + ask) & (bid + ask > 0)
+        with np.errstate(invalid="ignore"):
+            imbalance = (bid - ask) / (bid + ask)
+        steps = np.rint(np.stack([quote, volume]) * STEPS)
         return {
             label: {
-                "vwap": _vwap(windows, seconds),
+                "vwap": _vwap(steps[:, -seconds:], traded[-seconds:]),
                 "volatility": row.values[f"realized_vol_{label}"],
-                "imbalance": _mean_imbalance(windows, seconds),
+                "imbalance": _mean_imbalance(imbalance[-seconds:], booked[-seconds:]),
             }
             for label, seconds in MIRROR_WINDOWS.items()
         }
@@ -198,20 +221,20 @@ class BarHistory:
         self._minutes.load_chunk(hour_ns, chunk, "close")
 
 
-def _vwap(windows: Windows, seconds: int) -> float | None:
-    quote, volume = (windows.second(name, seconds)[0] for name in ("quote_volume", "volume"))
-    held = ~np.isnan(volume)
-    if held.mean() < 0.95 or not volume[held].sum() > 0:
+def _vwap(steps: Floats, held: npt.NDArray[np.bool_]) -> float | None:
+    """Of quote volume and volume in steps, (2, N)."""
+    if not _is_enough(held):
         return None
-    return float(np.rint(quote[held] * STEPS).sum() / np.rint(volume[held] * STEPS).sum())
+    quote, volume = (each[held].sum() for each in steps)
+    return float(quote / volume) if volume > 0 else None
 
 
-def _mean_imbalance(windows: Windows, seconds: int) -> float | None:
-    bid, ask = (windows.second(name, seconds)[0] for name in ("bid_quantity_5", "ask_quantity_5"))
-    held = ~np.isnan(bid + ask) & (bid + ask > 0)
-    if held.mean() < 0.95:
-        return None
-    return float(((bid[held] - ask[held]) / (bid[held] + ask[held])).mean())
+def _mean_imbalance(imbalance: Floats, held: npt.NDArray[np.bool_]) -> float | None:
+    return float(imbalance[held].mean()) if _is_enough(held) else None
+
+
+def _is_enough(held: npt.NDArray[np.bool_]) -> bool:
+    return bool(np.count_nonzero(held) / held.size >= 0.95)
 
 
 def feature_row(bar: Bar, history: BarHistory) -> FeatureRow:

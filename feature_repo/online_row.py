@@ -22,7 +22,15 @@ from pydantic import ValidationError
 
 from feature_repo.contracts import AHEAD_S, NANOS, SYMBOL_PATTERN, FeatureRow, InvalidMessage
 from feature_repo.features import FEATURE_NAMES, SEQUENCE_FEATURES, SEQUENCE_LENGTH
-from feature_repo.redis_layout import decode, decode_time, encode, event_time_field, feature_field, version_field
+from feature_repo.redis_layout import (
+    decode,
+    decode_time,
+    encode,
+    encode_double,
+    event_time_field,
+    feature_field,
+    version_field,
+)
 from feature_repo.slow_features import SlowRow
 from feature_repo.views import (
     CONTEXT_VIEW,
@@ -88,7 +96,12 @@ def _plan() -> Plan:
 
 PLAN = _plan()
 VERSION_FIELDS = (event_time_field(ROW_STATE.name), feature_field(ROW_STATE.name, "created"))
-_FIELDS_OF = {view.name: tuple(feature_field(view.name, name) for name in view.names) for view in STORED_VIEWS}
+_FIELDS_OF = {
+    view.name: tuple((feature_field(view.name, each.name), each.name, each.kind) for each in view.columns)
+    for view in STORED_VIEWS
+}
+"""View → its fields in Redis, each with its name and kind."""
+_EVERY = frozenset(FEATURE_NAMES)
 _SLOW_VIEWS = {view.zone: view for view in SLOW_VIEWS}
 
 
@@ -98,7 +111,7 @@ def check_write(write: OnlineWrite, now_ns: int) -> None:
     if not isinstance(row.symbol, str) or not _is_symbol(row.symbol):
         raise InvalidMessage(f"expected an instrument's id, found {row.symbol!r}")
     check_times(row.symbol, row.ts_event, row.created, now_ns)
-    if missing := set(FEATURE_NAMES) - row.values.keys():
+    if missing := _EVERY - row.values.keys():
         raise InvalidMessage(f"expected every feature of FEATURES, found none of {', '.join(sorted(missing))}")
     check_finite(row.symbol, {**row.values, "price": row.price})
     if write.sequence is not None and (write.sequence.dtype != np.float64 or np.isinf(write.sequence).any()):
@@ -128,7 +141,7 @@ def view_values(write: OnlineWrite) -> list[tuple[str, list[bytes]]]:
     Raises `InvalidMessage` for a row without every feature or a sequence of another shape.
     """
     row = write.row
-    if missing := set(FEATURE_NAMES) - row.values.keys():
+    if missing := _EVERY - row.values.keys():
         raise InvalidMessage(f"expected every feature of FEATURES, found none of {', '.join(sorted(missing))}")
     state = {name: getattr(row, name) for name in ROW_STATE.names if name != "reasons"}
     views = [_pairs(view, row.values) for view in FAMILY_VIEWS]
@@ -210,6 +223,6 @@ def _sequence(values: bytes | None, columns: str | None) -> Floats | None:
 
 def _pairs(view: View, values: Mapping[str, Any]) -> tuple[str, list[bytes]]:
     flat: list[bytes] = []
-    for field, column in zip(_FIELDS_OF[view.name], view.columns, strict=True):
-        flat += [field, encode(values[column.name], column.kind)]
+    for field, name, kind in _FIELDS_OF[view.name]:
+        flat += (field, encode_double(values[name]) if kind == "double" else encode(values[name], kind))
     return view.name, flat

@@ -23,13 +23,14 @@ from feature_repo.newest_wins.script import event_time_field, version, version_f
 from feature_repo.views import Kind
 
 __all__ = [
-    "decode", "decode_time", "encode", "encode_time", "entity_key", "event_time_field", "feature_field", "mirror_key",
-    "version", "version_field",
+    "decode", "decode_time", "encode", "encode_double", "encode_time", "entity_key", "event_time_field",
+    "feature_field", "mirror_key", "version", "version_field",
 ]
 
 _STRING = 2
 """`feast.types.ValueType.STRING`."""
 _TAGS: dict[Kind, bytes] = {"bytes": b"\x0a", "string": b"\x12", "int64": b"\x20", "double": b"\x29"}
+_DOUBLE_TAG = _TAGS["double"]
 _DOUBLE = struct.Struct("<cd")
 _WORDS_64 = 1 << 64
 
@@ -61,11 +62,16 @@ def encode(value: Any, kind: Kind) -> bytes:
     if value is None:
         return b""
     if kind == "double":
-        return _DOUBLE.pack(_TAGS["double"], value)
+        return encode_double(value)
     if kind == "int64":
         return _TAGS["int64"] + _varint(value % _WORDS_64)
     body = value.encode() if kind == "string" else bytes(value)
     return _TAGS[kind] + _varint(len(body)) + body
+
+
+def encode_double(value: float | None) -> bytes:
+    """`encode` of a double."""
+    return b"" if value is None else _DOUBLE.pack(_DOUBLE_TAG, value)
 
 
 def decode(data: bytes | None, kind: Kind) -> Any:

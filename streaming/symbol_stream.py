@@ -79,8 +79,8 @@ class Outputs(list[Output]):
     def __init__(self) -> None:
         super().__init__()
         self._awaited: list[tuple[int, Bar]] = []
-        self.newest: FeatureRow | None = None
-        """The newest row there has been."""
+        self.newest: tuple[FeatureRow, Output] | None = None
+        """The newest row there has been, and its message."""
 
     def await_row(self, bar: Bar) -> None:
         """Keep places for the row of a bar that has been pushed, for its line in the table and for an alert."""
@@ -142,7 +142,7 @@ class SymbolStream:
             self.position = (batch[-1].partition, batch[-1].offset)
         self._fill_rows(outputs)
         if outputs.newest is not None:
-            outputs.append(self._online(outputs.newest))
+            outputs.append(self._online(*outputs.newest))
         if self.seconds.counts:
             outputs.append(Output(COUNTS, self.symbol, "", b"", mirrors=json.dumps(self.seconds.counts)))
             self.seconds.counts.clear()
@@ -201,18 +201,18 @@ class SymbolStream:
             outputs[place : place + 2] = _message(topics.FEATURES, row), _message(topics.ANALYTICS, summary)
             if alert is not None:
                 outputs[place + 2] = _message(topics.ALERTS, alert)
-        outputs.newest = rows[-1]
+        outputs.newest = rows[-1], outputs[awaited[-1][0]]
 
     def _push(self, bar: Bar) -> None:
         before = self.history.last_close or bar.close_time
         self.history.push(bar)
         self.changed |= set(_chunks_of(bar, before))
 
-    def _online(self, row: FeatureRow) -> Output:
+    def _online(self, row: FeatureRow, message: Output) -> Output:
         # Its message is already among the outputs: this one goes to the online store only.
         sequence = self.history.sequence(row.ts_event).astype("<f8").tobytes()
         mirrors = json.dumps(self.history.mirrors(row))
-        return _message(ONLINE, row)._replace(sequence=sequence, mirrors=mirrors)
+        return message._replace(topic=ONLINE, sequence=sequence, mirrors=mirrors)
 
     def _dead(self, body: bytes, error: Exception, event: Event, reason: str | None = None) -> Output:
         letter = topics.dead_letter(

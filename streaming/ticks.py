@@ -38,6 +38,8 @@ _TIME: Final = 9
 _TAIL: Final = 8 + 8 + 1 + 1
 _GROUPS: Final = 4
 """Groups of one length that are worth a table of their own; the rest goes the strict way."""
+_WEIGHTS: Final = 1 << 7 * np.arange(_TIME, dtype=np.int64)
+"""Of the digits of a number."""
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -81,9 +83,13 @@ def _read_group(
 ) -> npt.NDArray[np.int64]:
     """Read the bodies that are laid out as the first; the places of those that are not."""
     group = [bodies[place] for place in places.tolist()]
-    layout = _layout(group[0], symbol)
+    # Batch after batch is laid out alike: the strict way is taken again only where the shared bytes are other ones.
+    layout = _LAYOUTS.get((symbol, len(group[0])))
+    if layout is None or not _fits(layout, group[0]):
+        layout = _layout(group[0], symbol)
     if layout is None:
         return places[1:]
+    _LAYOUTS[symbol, layout.length] = layout
     rows = np.frombuffer(b"".join(group), np.uint8).reshape(len(group), layout.length)
     same = layout.matches(rows)
     good, columns = _columns(rows, layout)
@@ -104,7 +110,16 @@ def _layout(body: bytes, symbol: str) -> Layout | None:
     head, origin = _text(trade.symbol), _text(trade.source) + _text(trade.session)
     layout = Layout(head, origin, len(body))
     fits = 0 < layout.trade_id.stop - layout.trade_id.start <= _TIME and trade.symbol == symbol
-    return layout if fits and bool(layout.matches(np.frombuffer(body, np.uint8)[None, :])[0]) else None
+    return layout if fits and _fits(layout, body) else None
+
+
+_LAYOUTS: dict[tuple[str, int], Layout] = {}
+"""Symbol and length → how the last such bodies were laid out. A symbol's bodies have few lengths."""
+
+
+def _fits(layout: Layout, body: bytes) -> bool:
+    """Whether a body of the layout's length holds the shared bytes."""
+    return body.startswith(layout.head) and body.startswith(layout.origin, len(layout.head) + 2 * _TIME)
 
 
 def _columns(rows: Bytes, layout: Layout) -> tuple[npt.NDArray[np.bool_], tuple[npt.NDArray[Any], ...]]:
@@ -125,9 +140,7 @@ def _columns(rows: Bytes, layout: Layout) -> tuple[npt.NDArray[np.bool_], tuple[
 def _whole(digits: Bytes) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """Avro's zigzag numbers of exactly so many bytes: which are that, and not negative; and the numbers."""
     right = (digits[:, :-1] >= 0x80).all(axis=1) & (digits[:, -1] < 0x80) & (digits[:, 0] & 1 == 0)
-    number = np.zeros(len(digits), np.int64)
-    for place in range(digits.shape[1]):
-        number |= (digits[:, place] & 0x7F).astype(np.int64) << (7 * place)
+    number = (digits & 0x7F).astype(np.int64) @ _WEIGHTS[: digits.shape[1]]
     return right, number >> 1
 
 

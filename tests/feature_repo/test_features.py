@@ -74,6 +74,23 @@ def test_a_batch_of_rows_equals_single_rows_bit_for_bit() -> None:
     assert history.table(closes).tobytes() == single.tobytes()
 
 
+@pytest.mark.parametrize("seconds", [130, 180])
+def test_what_is_kept_from_row_to_row_gives_way_to_a_bar_that_comes_again(seconds: int) -> None:
+    bars = minutes_then_seconds(seconds)
+    t, minute, second = START_NS + seconds * SECOND_NS, bars[-seconds - 31], bars[-40]
+    assert (minute.interval_s, second.interval_s) == (60, 1)
+    streamed = pushed(bars)
+    before = streamed.row(t), streamed.sequence(t).tobytes()
+    for again in (minute, second):
+        revised = again.model_copy(update={"volume": again.volume + 1.0, "quote_volume": again.quote_volume + 7.0})
+        streamed.push(revised)
+        bars.append(revised)
+        after = streamed.row(t), streamed.sequence(t).tobytes()
+        assert after == ((fresh := pushed(bars)).row(t), fresh.sequence(t).tobytes())
+        assert after[0] != before[0]
+        before = after
+
+
 @pytest.mark.parametrize("second", [600, 1201, 1259, 1260])
 def test_a_row_never_changes_when_the_future_does(second: int) -> None:
     bars = minutes_then_seconds(1320)
