@@ -551,9 +551,20 @@ def test_a_writer_without_a_password_is_refused() -> None:
 
 
 def until_up(port: int) -> None:
-    retry = redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 100)
-    with redis.Redis(port=port, retry=retry) as client, pytest.raises(redis.exceptions.AuthenticationError):
-        client.ping()
+    """Wait until the server asks for a password. To redis-py that is a lost connection, which it would try a while."""
+    at_once = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+
+    def asks() -> bool:
+        with redis.Redis(port=port, retry=at_once) as client:
+            try:
+                client.ping()
+            except redis.exceptions.AuthenticationError:
+                return True
+            except redis.exceptions.ConnectionError:
+                return False
+        raise AssertionError("expected a server that asks for a password, found one that answers")
+
+    await_answer(asks, 30, "Redis asks for a password")
 
 
 # --- many nodes -----------------------------------------------------------------------------------------------------
