@@ -17,6 +17,10 @@ export NEXT_TELEMETRY_DISABLED = 1
 export BENTOML_DO_NOT_TRACK = True
 export MLFLOW_DISABLE_TELEMETRY = true
 
+# How many processes share the tests. More than two would start a third of everything that lives as long as a session.
+TEST_PROCESSES ?= 2
+# What runs side by side prints one after the other, where make can (macOS has 3.81).
+WHOLE_OUTPUT = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target,)
 JSON_FLAG = $(if $(JSON),--json,)
 LOCKED_GROUPS := ingest streaming store serving training monitoring dev run all
 
@@ -137,13 +141,9 @@ lock: ## Renew requirements/*.lock: by hash, without a host
 ## Tests
 
 test: test-setup ## Everything, in an empty clone too; ends with pytest's closing line
-	@$(MAKE) generate-check
-	@$(MAKE) lint
-	@$(MAKE) test-frontend
-	@$(MAKE) test-rules
-	@$(MAKE) test-unit
+	@$(MAKE) -j $(TEST_PROCESSES) $(WHOLE_OUTPUT) generate-check lint test-rules test-frontend
 	@$(MAKE) test-e2e
-	@$(MAKE) test-integration
+	@$(MAKE) test-python
 
 setup-all:
 	@$(SYSTEM_PYTHON) infra/setup.py all
@@ -156,6 +156,9 @@ test-setup: setup-all ## Install what tests need, browser, promtool and kcat inc
 	@$(SYSTEM_PYTHON) infra/system.py
 	@$(PYTHON) -m infra.strangers
 	@$(MAKE) delta || echo "left out: deltalake is not to be had here, Delta tables are not tested"
+
+test-python: ## Unit and integration tests, shared between processes (TEST_PROCESSES=2)
+	@$(PYTHON) -m pytest -n $(TEST_PROCESSES) -m "not e2e" $(ARGS)
 
 test-unit: ## Fast tests: no server, no network
 	@$(PYTHON) -m pytest -q -m "not integration and not e2e" $(ARGS)

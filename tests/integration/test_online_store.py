@@ -8,7 +8,7 @@ import secrets
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -412,17 +412,31 @@ def test_writing_without_comparing_is_refused(port: int) -> None:
 # --- who may write --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Settings]:
+@contextmanager
+def own_redis(folder: Path) -> Iterator[Settings]:
     """The local stack's Redis as it starts it."""
     ports = replace(Settings().ports, redis=free_port())
-    settings = replace(Settings(run_dir=tmp_path), ports=ports, redis_writer_password=SECRET)
+    settings = replace(Settings(run_dir=folder), ports=ports, redis_writer_password=SECRET)
     with subprocess.Popen(command(settings), stdout=subprocess.DEVNULL) as process:
         try:
             await_redis(settings.ports.redis)
             yield settings
         finally:
             process.terminate()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Settings]:
+    """A Redis of the test's own."""
+    with own_redis(tmp_path) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """One for all commands that are refused, and so leave nothing."""
+    with own_redis(tmp_path_factory.mktemp("refusing")) as settings:
+        yield settings
 
 
 def await_redis(port: int) -> None:
@@ -439,14 +453,14 @@ FOR_NOBODY = tuple(words for words in FORBIDDEN if words[0] not in {"SET", "HSET
 
 
 @pytest.mark.parametrize("words", FORBIDDEN, ids=" ".join)
-def test_on_one_machine_everyone_reads_and_nobody_writes(guarded: Settings, words: tuple[str, ...]) -> None:
-    with redis.Redis.from_url(guarded.redis) as client, pytest.raises(redis.exceptions.NoPermissionError):
+def test_on_one_machine_everyone_reads_and_nobody_writes(refusing: Settings, words: tuple[str, ...]) -> None:
+    with redis.Redis.from_url(refusing.redis) as client, pytest.raises(redis.exceptions.NoPermissionError):
         client.execute_command(*words)
 
 
 @pytest.mark.parametrize("words", FOR_NOBODY, ids=" ".join)
-def test_the_writer_writes_and_administers_nothing(guarded: Settings, words: tuple[str, ...]) -> None:
-    with redis.Redis.from_url(guarded.redis_writer) as client, pytest.raises(redis.exceptions.NoPermissionError):
+def test_the_writer_writes_and_administers_nothing(refusing: Settings, words: tuple[str, ...]) -> None:
+    with redis.Redis.from_url(refusing.redis_writer) as client, pytest.raises(redis.exceptions.NoPermissionError):
         client.execute_command(*words)
 
 
@@ -537,9 +551,20 @@ def test_a_writer_without_a_password_is_refused() -> None:
 
 
 def until_up(port: int) -> None:
-    retry = redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 100)
-    with redis.Redis(port=port, retry=retry) as client, pytest.raises(redis.exceptions.AuthenticationError):
-        client.ping()
+    """Wait until the server asks for a password. To redis-py that is a lost connection, which it would try a while."""
+    at_once = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+
+    def asks() -> bool:
+        with redis.Redis(port=port, retry=at_once) as client:
+            try:
+                client.ping()
+            except redis.exceptions.AuthenticationError:
+                return True
+            except redis.exceptions.ConnectionError:
+                return False
+        raise AssertionError("expected a server that asks for a password, found one that answers")
+
+    await_answer(asks, 30, "Redis asks for a password")
 
 
 # --- many nodes -----------------------------------------------------------------------------------------------------

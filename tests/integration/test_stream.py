@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -158,11 +159,13 @@ def test_the_console_shows_a_topic_decoded_by_spark(kafka: str, undisturbed: Run
     """In Spark's own tables, and as JSON equal to what the topic holds."""
     assert undisturbed.alerts.num_rows
     asked = ("--topic", topics.ANALYTICS, "--symbol", JUMPING, "--from-start", "--limit", "5")
-    table = console(kafka, str(tmp_path), *asked)
+    with ThreadPoolExecutor(2) as side_by_side:
+        as_table = side_by_side.submit(console, kafka, str(tmp_path / "table"), *asked)
+        as_json = side_by_side.submit(console, kafka, str(tmp_path / "json"), *asked, "--json")
+    table = as_table.result()
     assert "Batch: 0" in table
     assert table.count(f"|{JUMPING}|") == 5
-    lines = console(kafka, str(tmp_path), *asked, "--json").splitlines()
-    shown = [json.loads(line) for line in lines if line.startswith("{")]
+    shown = [json.loads(line) for line in as_json.result().splitlines() if line.startswith("{")]
     held = [m for m in decoded(records(kafka, topics.ANALYTICS)) if getattr(m, "symbol", None) == JUMPING][:5]
     names = ("symbol", "price", "average_1m", "change_10s", "moved")
     assert [[row.get(name) for name in names] for row in shown] == [[getattr(m, name) for name in names] for m in held]
@@ -185,13 +188,14 @@ def test_bad_records_are_dead_lettered_and_counted(undisturbed: Run, kafka: str)
 
 
 def test_a_stretch_replayed_twice_gives_identical_bytes_and_the_rows_of_then(undisturbed: Run, kafka: str) -> None:
-    """Two minutes and a half over midnight, once at full speed and once in many small batches; live state untouched."""
+    """Two minutes and a half over midnight, at full speed and in many small batches beside it; live state untouched."""
     stack = StreamingStack(undisturbed.settings)
     live = Path(stack.settings.lake.removeprefix("file://"))
     before = (files_of(live), length(kafka, topics.FEATURES), stack.store.version(SYMBOL))
     given = ("--from", "2024-08-08T23:58:30Z", "--to", "2024-08-09T00:01:00Z", "--symbol", SYMBOL)
-    once = stack.verb("replay", *given, "--name", "once")
-    again = stack.verb("replay", *given, "--name", "again", "--speed", "3")
+    with ThreadPoolExecutor(2) as side_by_side:
+        how = ("--name", "once"), ("--name", "again", "--speed", "3")
+        once, again = side_by_side.map(lambda words: stack.verb("replay", *given, *words), how)
     assert (files_of(live), length(kafka, topics.FEATURES), stack.store.version(SYMBOL)) == before
 
     first, second = (files_of(live / "replays" / name) for name in ("once", "again"))
@@ -211,8 +215,8 @@ def test_a_stretch_replayed_twice_gives_identical_bytes_and_the_rows_of_then(und
     assert own is not None
     assert own.row == unflatten("features", replayed.read("features", SYMBOL, *span).to_pylist()[-1])
 
-    for name in ("once", "again"):
-        stack.verb("replay", "--remove", name)
+    with ThreadPoolExecutor(2) as side_by_side:
+        list(side_by_side.map(lambda name: stack.verb("replay", "--remove", name), ("once", "again")))
     assert stack.verb("replay", "--list") == {"replays": []}
     assert not any((live / "replays").iterdir())
     assert topics.delete_topics(kafka, "replay.") == []
