@@ -1,7 +1,7 @@
 """Scored: one model's forecasts on decision rows beside what happened: the seam of scores, backtest and report.
 
     scored = score_rows(table, folder, at)        # training.evaluate
-    scored.up, scored.returns[15], scored.only(scored.risk_score > 0.7)
+    scored.up, scored.days, scored.returns[15], scored.only(scored.risk_score > 0.7)
 
 Whole-minute decisions only, ascending per symbol. Unknown is NaN, never 0. What a model does not forecast (HAR has no
 direction) is NaN throughout.
@@ -74,13 +74,13 @@ class Scored:
         return len(self.close_ns_N)
 
     @property
-    def up_N(self) -> Floats:
+    def up(self) -> Floats:
         """1.0 where the next minute rose, 0.0 where it fell, NaN where it stood still or is unknown."""
         moved = np.where(self.returns[1] == 0, np.nan, self.returns[1])
         return np.where(np.isnan(moved), np.nan, (moved > 0).astype(np.float64))
 
     @property
-    def days_N(self) -> Ints:
+    def days(self) -> Ints:
         """UTC day number of each decision: the blocks of the bootstrap, shared by all symbols."""
         return self.close_ns_N // DAY_NS
 
