@@ -190,10 +190,10 @@ def dot_chart(
     title: str, told: str, x: Axis, dots: Sequence[Dot], reference: float, width: float = NARROW,
 ) -> str:
     """Values with intervals under each other, against a vertical line at `reference`."""
-    left, height = 128.0, TOP + ROW * len(dots) + BOTTOM
+    left, right, height = 128.0, 22.0, TOP + ROW * len(dots) + BOTTOM
 
     def across(value: float) -> float:
-        return left + x.share(value) * (width - left - RIGHT)
+        return left + x.share(value) * (width - left - right)
 
     floor = height - BOTTOM
     parts = [f'<path class="grid" d="M{across(value):.1f} {TOP}V{floor}"/>'

@@ -54,6 +54,7 @@ th, td { padding: .38rem .75rem; border-bottom: 1px solid var(--line); text-alig
   vertical-align: baseline; }
 tr:last-child > * { border-bottom: 0; } thead th { color: var(--muted); font-weight: 500; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; } tbody th { font-weight: 500; }
+tbody th, thead th:first-child { position: sticky; left: 0; background: var(--panel); }
 tr.own > * { background: var(--raised); } tr.own th { font-weight: 700; }
 td small { display: block; color: var(--muted); font-size: .76rem; }
 code, .num { font-family: "JetBrains Mono Variable", ui-monospace, "SF Mono", Menlo, monospace; font-size: .92em;

@@ -11,7 +11,7 @@ from feature_repo.contracts import MINUTE_NS
 from feature_repo.grid import Floats, Ints
 from training.backtest import Quotes
 from training.scored import RETURN_HORIZONS, Scored
-from training.targets import HORIZONS
+from training.targets import HORIZONS, realised_after
 
 START_NS = 1_748_736_000_000_000_000  # 2025-06-01 00:00 UTC
 
@@ -46,3 +46,23 @@ def made_scored(close_ns: Ints, opens: Floats, closes: Floats, symbol: str = "BT
         risk_score_N=np.full(n, 0.1), out_of_distribution_N=np.zeros(n, dtype=bool),
     )
     return replace(made, **columns)
+
+
+def forecast_scored(days: int = 6, seed: int = 0) -> Scored:
+    """A week whose volatility comes and goes by the hour, with forecasts that know some of it and say so honestly."""
+    n, rng = days * 1440, np.random.default_rng(seed)
+    level = 4e-4 * np.exp(np.repeat(0.5 * rng.standard_normal(n // 60), 60))
+    closes = 60_000 * np.exp(np.cumsum(level * rng.standard_normal(n)))
+    plain = made_scored(minutes(n), np.concatenate([[60_000.0], closes[:-1]]), closes)
+    rv = np.column_stack([realised_after(closes, h) for h in HORIZONS])
+    hat, har = (level[:, None] * np.exp(spread * rng.standard_normal((n, 3))) for spread in (0.2, 0.25))
+    moved = np.column_stack([np.abs(plain.returns[h]) for h in HORIZONS])
+    reach = np.sqrt(np.array(HORIZONS))
+    bound = hat * reach * np.nanquantile(moved / (hat * reach), 0.8, axis=0)
+    chance = np.clip(0.1 * np.exp(rng.standard_normal((n, 4))), 0.005, 0.9)
+    came = (rng.random((n, 4)) < chance).astype(np.float64)
+    return replace(
+        plain, rv_NK=rv, rv_hat_NK=hat, rv_har_NK=har, rv_low_N=0.75 * hat[:, 1], rv_high_N=1.25 * hat[:, 1],
+        return_bound_NK=bound, spiked_NK=came[:, :3], spike_prob_NK=chance[:, :3], risky_N=came[:, 3],
+        risk_score_N=chance[:, 3], p_up_N=0.5 + 0.01 * rng.standard_normal(n), edge_bps={1: rng.standard_normal(n)},
+    ).only(np.arange(n - 60))
