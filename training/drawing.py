@@ -2,8 +2,9 @@
 
     svg = plot("QLIKE by day", "Below HAR on 17 of 20 days.", x, y, [Series("model", days, values, "c1")])
 
-A chart is drawn once for a card of some 420 units and scales with it; its text stays legible at 360 pixels. Each
-carries a title and what is to be seen in words, for those who do not see it. Unknown values (NaN) interrupt a line.
+A chart is drawn for a third of the page and scales with its card; its text stays legible at 360 pixels, and wider ones
+scroll there. Each carries a title and what is to be seen in words, for those who do not see it. Unknown values (NaN)
+interrupt a line.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import numpy as np
 from feature_repo.contracts import DAY_NS
 from feature_repo.grid import Floats
 
-WIDTH, HEIGHT = 420.0, 230.0
+NARROW, WIDE, WHOLE = 420.0, 640.0, 1260.0
+"""Widths of a chart in a third, a half and the whole of the page."""
+HEIGHT = 230.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 10.0, 8.0, 26.0
 ROW = 26.0
 """Height of one line of a dot chart."""
@@ -86,6 +89,8 @@ class Series:
     color: str
     """A class of the page's style: c1 … c6."""
     dashed: bool = False
+    area: bool = False
+    """Filled down to the axis instead of drawn as a line."""
     marks: bool = False
     low: Floats | None = None
     high: Floats | None = None
@@ -100,12 +105,15 @@ class Guide:
     band: bool = False
 
 
-def plot(title: str, told: str, x: Axis, y: Axis, series: Sequence[Series], guides: Sequence[Guide] = ()) -> str:
+def plot(
+    title: str, told: str, x: Axis, y: Axis, series: Sequence[Series], guides: Sequence[Guide] = (),
+    width: float = NARROW,
+) -> str:
     """Lines or points over two axes. `title` and `told` (one sentence of what is seen) are read aloud, not drawn."""
     def place(px: float, py: float) -> tuple[float, float]:
-        return (LEFT + x.share(px) * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - y.share(py) * (HEIGHT - TOP - BOTTOM))
+        return (LEFT + x.share(px) * (width - LEFT - RIGHT), HEIGHT - BOTTOM - y.share(py) * (HEIGHT - TOP - BOTTOM))
 
-    parts = [_grid(x, y, place)]
+    parts = [_grid(x, y, place, width)]
     for guide in guides:
         (x1, y1), (x2, y2) = place(guide.x[0], guide.y[0]), place(guide.x[1], guide.y[1])
         parts.append(
@@ -113,27 +121,29 @@ def plot(title: str, told: str, x: Axis, y: Axis, series: Sequence[Series], guid
             if guide.band else f'<path class="guide" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'
         )
     parts += [_series(each, place) for each in series]
-    return _svg(title, told, HEIGHT, "".join(parts))
+    return _svg(title, told, (width, HEIGHT), "".join(parts))
 
 
-def _grid(x: Axis, y: Axis, place: _Place) -> str:
+def _grid(x: Axis, y: Axis, place: _Place, width: float) -> str:
     parts = []
     for value, label in y.ticks:
         _, at = place(x.low, value)
-        parts.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>'
+        parts.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{width - RIGHT}"/>'
                      f'<text class="end" x="{LEFT - 7}" y="{at + 3.5:.1f}">{escape(label)}</text>')
     for value, label in x.ticks:
         at, _ = place(value, y.low)
-        side = "end" if at > WIDTH - RIGHT - 18 else "mid"
-        right = min(at, WIDTH - 2.0) if side == "end" else at
+        side = "end" if at > width - RIGHT - 18 else "mid"
+        right = min(at, width - 2.0) if side == "end" else at
         parts.append(f'<path class="tick" d="M{at:.1f} {HEIGHT - BOTTOM}v4"/>'
                      f'<text class="{side}" x="{right:.1f}" y="{HEIGHT - BOTTOM + 17}">{escape(label)}</text>')
-    return "".join(parts) + f'<path class="base" d="M{LEFT} {HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>'
+    return "".join(parts) + f'<path class="base" d="M{LEFT} {HEIGHT - BOTTOM}H{width - RIGHT}"/>'
 
 
 def _series(series: Series, place: _Place) -> str:
     points = [place(float(px), float(py)) if math.isfinite(py) else None
               for px, py in zip(series.x, series.y, strict=True)]
+    if series.area:
+        return _area(series, [point for point in points if point])
     d, pen = [], "M"
     for point in points:
         if point is not None:
@@ -145,6 +155,14 @@ def _series(series: Series, place: _Place) -> str:
     if series.marks:
         parts += [f'<circle class="mark {series.color}" cx="{p[0]:.1f}" cy="{p[1]:.1f}" r="3.2"/>' for p in points if p]
     return "".join(parts)
+
+
+def _area(series: Series, points: Sequence[tuple[float, float]]) -> str:
+    if not points:
+        return ""
+    top = "L".join(f"{px:.1f} {py:.1f}" for px, py in points)
+    floor = HEIGHT - BOTTOM
+    return f'<path class="area {series.color}" d="M{points[0][0]:.1f} {floor}L{top}L{points[-1][0]:.1f} {floor}Z"/>'
 
 
 def _whiskers(series: Series, place: _Place) -> str:
@@ -168,12 +186,14 @@ class Dot:
     color: str = "c1"
 
 
-def dot_chart(title: str, told: str, x: Axis, dots: Sequence[Dot], reference: float) -> str:
+def dot_chart(
+    title: str, told: str, x: Axis, dots: Sequence[Dot], reference: float, width: float = NARROW,
+) -> str:
     """Values with intervals under each other, against a vertical line at `reference`."""
     left, height = 128.0, TOP + ROW * len(dots) + BOTTOM
 
     def across(value: float) -> float:
-        return left + x.share(value) * (WIDTH - left - RIGHT)
+        return left + x.share(value) * (width - left - RIGHT)
 
     floor = height - BOTTOM
     parts = [f'<path class="grid" d="M{across(value):.1f} {TOP}V{floor}"/>'
@@ -187,14 +207,15 @@ def dot_chart(title: str, told: str, x: Axis, dots: Sequence[Dot], reference: fl
             d = f"M{across(dot.low):.1f} {at:.1f}H{across(dot.high):.1f}"
             parts.append(f'<path class="whisker {dot.color}" d="{d}"/>')
         parts.append(f'<circle class="mark {dot.color}" cx="{across(dot.value):.1f}" cy="{at:.1f}" r="4"/>')
-    return _svg(title, told, height, "".join(parts))
+    return _svg(title, told, (width, height), "".join(parts))
 
 
 def legend(series: Sequence[Series]) -> str:
     """The names of a plot's lines with a piece of each, as an HTML list."""
     def item(each: Series) -> str:
         mark = f'<circle class="mark {each.color}" cx="11" cy="5" r="3.2"/>' if each.marks else ""
-        stroke = f'<path class="line {each.color}{" dashed" if each.dashed else ""}" d="M1 5H21"/>'
+        kind, d = ("area", "M1 1H21V10H1Z") if each.area else ("line", "M1 5H21")
+        stroke = f'<path class="{kind} {each.color}{" dashed" if each.dashed else ""}" d="{d}"/>'
         key = f'<svg class="key" viewBox="0 0 22 10" width="22" height="10" aria-hidden="true">{stroke}{mark}</svg>'
         return f"<li>{key}{escape(each.name)}</li>"
 
@@ -213,6 +234,8 @@ def thinned(x: Floats, y: Floats, points: int = 360) -> tuple[Floats, Floats]:
     return x[at], y[at]
 
 
-def _svg(title: str, told: str, height: float, inside: str) -> str:
-    return (f'<svg class="chart" viewBox="0 0 {WIDTH:g} {height:g}" role="img" '
-            f'aria-label="{escape(f"{title}. {told}", quote=True)}">{inside}</svg>')
+def _svg(title: str, told: str, size: tuple[float, float], inside: str) -> str:
+    wide = " wide" if size[0] > NARROW else ""
+    svg = (f'<svg class="chart{wide}" viewBox="0 0 {size[0]:g} {size[1]:g}" role="img" '
+           f'aria-label="{escape(f"{title}. {told}", quote=True)}">{inside}</svg>')
+    return f'<div class="pan" tabindex="0">{svg}</div>' if wide else svg

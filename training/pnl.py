@@ -158,21 +158,14 @@ def profit_factor(net_bps: Floats) -> float | None:
     return float(net_bps[net_bps > 0].sum()) / lost if lost > 0 else None
 
 
-def break_even(trades: Trades, seed: int = 0) -> dict[str, Any] | None:
+def break_even(trades: Trades) -> dict[str, Any] | None:
     """The cost of a side, in bps, at which these very trades bring nothing: Σ gross / Σ turnover.
 
     Below 0 they lose even when trading is free. The interval resamples whole days, both sums together. None: no trades.
     """
     if not len(trades):
         return None
-    names, day = np.unique(trades.days, return_inverse=True)
-    gross, turnover = (np.bincount(day, weights=rows) for rows in (trades.gross_bps, trades.turnover))
-    found = {"value": float(gross.sum() / turnover.sum()), "days": len(names)}
-    if len(names) < 2:
-        return {**found, "low": None, "high": None}
-    picks = np.random.default_rng(seed).integers(0, len(names), size=(metrics.BOOTSTRAP_DRAWS, len(names)))
-    low, high = np.quantile(gross[picks].sum(axis=1) / turnover[picks].sum(axis=1), [0.025, 0.975])
-    return {**found, "low": float(low), "high": float(high)}
+    return _shown(metrics.day_block_ratio(trades.gross_bps, trades.turnover, trades.days))
 
 
 def buy_and_hold(quotes: Quotes, cost_per_side_bps: float) -> dict[str, Any]:
@@ -190,5 +183,9 @@ def _interval(rows: Floats, days: Ints) -> dict[str, float | int | None] | None:
     """A mean with its day-block interval; no interval from fewer than two days, nothing of nothing."""
     if not len(rows):
         return None
-    found = metrics.day_block_interval(rows, days).as_dict()
-    return dict(found) if found["days"] > 1 else {**found, "low": None, "high": None}
+    return _shown(metrics.day_block_interval(rows, days))
+
+
+def _shown(found: metrics.Interval) -> dict[str, float | int | None]:
+    plain = found.as_dict()
+    return dict(plain) if found.days > 1 else {**plain, "low": None, "high": None}

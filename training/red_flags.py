@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from feature_repo.grid import Floats
+from feature_repo.grid import Floats, Ints
 from training import metrics
 from training.scored import Scored
 from training.targets import HORIZONS
@@ -66,10 +66,17 @@ def _direction(scored: Scored) -> Iterator[Flag]:
     if right.low > MOST_RIGHT:
         yield Flag("direction accuracy", "suspicious", right.value, MOST_RIGHT,
                    "the sign of the next minute is right more often than anyone has shown")
-    area = metrics.auc_interval(up, p, days)
-    if area.low > MOST_DIRECTION_AUC:
-        yield Flag("direction AUC", "suspicious", area.value, MOST_DIRECTION_AUC,
+    if (area := _certain_auc(up, p, days, MOST_DIRECTION_AUC)) is not None:
+        yield Flag("direction AUC", "suspicious", area, MOST_DIRECTION_AUC,
                    "the next minute's direction is ranked better than anyone has shown")
+
+
+def _certain_auc(outcome: Floats, p: Floats, days: Ints, limit: float) -> float | None:
+    """The AUC where its whole interval is above the limit. The interval is dear, so the AUC itself is asked first."""
+    if not metrics.auc(outcome, p) > limit:
+        return None
+    found = metrics.auc_interval(outcome, p, days)
+    return found.value if found.low > limit else None
 
 
 def _volatility(scored: Scored) -> Iterator[Flag]:
@@ -91,9 +98,8 @@ def _chance(name: str, limit: float, outcome: Floats, p: Floats, scored: Scored)
     if not known.any() or len(np.unique(outcome[known])) < 2:
         return
     y, q, days = outcome[known], p[known], scored.days[known]
-    area = metrics.auc_interval(y, q, days)
-    if area.low > limit:
-        yield Flag(f"{name} AUC", "suspicious", area.value, limit, "the event is all but known in advance")
+    if (area := _certain_auc(y, q, days, limit)) is not None:
+        yield Flag(f"{name} AUC", "suspicious", area, limit, "the event is all but known in advance")
     error = metrics.calibration_error(y, q)
     if error > MOST_ECE:
         yield Flag(f"{name} calibration", "warning", error, MOST_ECE, "the chance is not the frequency")
