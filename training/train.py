@@ -30,10 +30,10 @@ from training.dataset import PARTS, Split, TrainingSet, assemble, kernel_rows
 from training.evaluate import evaluate, fit_baselines
 from training.export import forecast, session, verify, write_artefact
 from training.fitting import FitConfig, Fitted, fit, part_loss, raw_outputs
+from training.forecaster import OUTPUTS
 from training.klines import KLINES, MinuteBars, read_klines, simulated_klines
 from training.known import history_lake, known_rows, write_history
 from training.metrics import auc, qlike
-from training.model import OUTPUTS
 from training.reference import features_without_reference, histograms, out_of_distribution
 from training.targets import HORIZONS, LABELS, SPIKE_FACTOR, SPIKE_HORIZON
 
