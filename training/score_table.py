@@ -1,9 +1,10 @@
 """Score table: every score of a model and its baselines as tables, from what `candlewick evaluate` answers.
 
-    score_tables({"volatility": {"15": {"qlike": {"value": 0.28, "low": 0.26, "high": 0.30}}}, "baselines": {…}})
+    score_tables({"volatility": {"15": {"qlike": 0.28, "interval": {"qlike": {"low": 0.26, "high": 0.30}}}}})
 
-A score is a number or {"value", "low", "high"}. A baseline's is looked for under `report["baselines"][name]`, laid out
-as the report itself, and under the `"baselines"` of the block that the score stands in. What is missing is a dash.
+A score is a number with its ends under the `"interval"` of its block, or {"value", "low", "high"}. A baseline's stands
+under `report["baselines"][name]`, laid out as the report itself, and the paired differences under its
+`"model_minus_it"`. What is missing is a dash.
 """
 
 from __future__ import annotations
@@ -37,48 +38,74 @@ class Column:
 TABLES: Mapping[str, tuple[Column, ...]] = {
     "Volatility": (
         *(Column(f"QLIKE {h} min", ("volatility", h, "qlike"), best=-1) for h in ("5", "15", "60")),
+        *(Column(f"over HAR’s {h} min", ("volatility", h, "qlike_over_har"), best=-1) for h in ("5", "15", "60")),
         *(Column(f"R² of logs {h} min", ("volatility", h, "r2_log"), best=1) for h in ("5", "15", "60")),
     ),
     "Spikes": (
         *(Column(f"AUC {h} min", ("spike", h, "auc"), best=1) for h in ("5", "15", "60")),
-        *(Column(f"Brier {h} min", ("spike", h, "brier"), best=-1) for h in ("5", "15", "60")),
+        *(Column(f"Brier skill {h} min", ("spike", h, "brier_skill"), best=1) for h in ("5", "15", "60")),
         *(Column(f"ECE {h} min", ("spike", h, "ece")) for h in ("5", "15", "60")),
     ),
     "Risk": (
-        Column("AUC", ("risk", "auc"), best=1), Column("Brier", ("risk", "brier"), best=-1),
-        Column("ECE", ("risk", "ece")),
+        Column("AUC", ("risk", "auc"), best=1), Column("Brier skill", ("risk", "brier_skill"), best=1),
+        Column("ECE", ("risk", "ece")), Column("reliability slope", ("risk", "reliability_slope")),
         Column("precision above 0.7", ("risk", "precision"), percent=True),
         Column("recall", ("risk", "recall"), percent=True),
     ),
     "Direction, one minute": (
         Column("right", ("direction", "accuracy"), percent=True, best=1), Column("AUC", ("direction", "auc"), best=1),
-        Column("Brier", ("direction", "brier"), best=-1), Column("ECE", ("direction", "ece")),
+        Column("Brier skill", ("direction", "brier_skill"), best=1), Column("ECE", ("direction", "ece")),
+    ),
+    "80 % intervals": (
+        *(Column(f"covers, {h} min", ("intervals", h, "coverage"), percent=True) for h in ("5", "15", "60")),
+        *(Column(f"score, {h} min, bps", ("intervals", h, "interval_score_bps"), best=-1) for h in ("5", "15", "60")),
+        *(Column(f"RV of the hour’s, {h} min", ("intervals", h, "interval_score_rv60_bps")) for h in ("5", "15", "60")),
+        Column("volatility band covers", ("intervals", "band_15", "coverage"), percent=True),
     ),
 }
+PAIRED: Mapping[str, tuple[str, float]] = {
+    **{f"QLIKE ratio {h} min": (f"qlike_ratio_{h}", -1.0) for h in ("5", "15", "60")},
+    "AUC of direction": ("auc_up", 1.0), "AUC of spike 15 min": ("auc_spike_15", 1.0), "AUC of risk": ("auc_risk", 1.0),
+}
+"""Title → name of a paired difference, and the sign of what favours the model."""
 
 
 def score_tables(report: Found) -> list[str]:
     """A titled table for every group of which the report has a score."""
     names = [MODEL, *baselines(report)]
-    return [table for title, columns in TABLES.items() if (table := _table(report, title, columns, names))]
+    found = [table for title, columns in TABLES.items() if (table := _table(report, title, columns, names))]
+    return [*found, *([paired] if (paired := _paired(report)) else [])]
 
 
 def baselines(report: Found) -> list[str]:
     """Names of every baseline that a report speaks of, in its order."""
-    found = dict.fromkeys(report.get("baselines", {}))
-    for columns in TABLES.values():
-        for column in columns:
-            block = _under(report, column.path[:-1])
-            found |= dict.fromkeys(block.get("baselines", {}) if isinstance(block, Mapping) else {})
-    return list(found)
+    return list(report.get("baselines", {}))
 
 
 def score(report: Found, name: str, path: tuple[str, ...]) -> Any:
-    """A forecaster's score, or None."""
-    if name == MODEL:
-        return _under(report, path)
-    own = _under(report.get("baselines", {}).get(name, {}), path)
-    return own if own is not None else _under(report, (*path[:-1], "baselines", name, path[-1]))
+    """A forecaster's score with its interval where it has one, or None."""
+    own = report if name == MODEL else report.get("baselines", {}).get(name, {})
+    found, ends = _under(own, path), _under(own, (*path[:-1], "interval", path[-1]))
+    return {**ends, "value": found} if isinstance(ends, Mapping) and not isinstance(found, Mapping) else found
+
+
+def _paired(report: Found) -> str:
+    """The model against each baseline: a ratio below 1 and a difference above 0 favour it, in colour where certain."""
+    found = {name: _under(report, ("baselines", name, "model_minus_it")) or {} for name in baselines(report)}
+    held = {title: key for title, key in PAIRED.items() if any(each.get(key[0]) for each in found.values())}
+    rows = [(escape(called(name)), *(_difference(each.get(key), sign) for key, sign in held.values()))
+            for name, each in found.items() if any(each.get(key) for key, _ in held.values())]
+    return grid(("Model against it, paired by day", *held), rows) if rows else ""
+
+
+def _difference(found: Found | None, sign: float) -> str:
+    center = value(found)
+    if found is None or center is None:
+        return "–"
+    low, high = found["low"], found["high"]
+    better, worse = (high < 1, low > 1) if sign < 0 else (low > 0, high < 0)
+    tone = "good" if better else "bad" if worse else ""
+    return f'<span class="{tone}">{number(center)}</span>{_ends(found, percent=False)}'
 
 
 def _under(found: Any, path: Iterable[str]) -> Any:

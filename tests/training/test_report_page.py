@@ -17,13 +17,17 @@ from training.drawing import Axis, Series, axis, plot, thinned, time_axis
 from training.pnl import compare
 from training.report_page import page, write
 from training.score_table import baselines, score, score_tables
+from training.scores import differences, scores
 
 SCORED = forecast_scored()
 REPORT: dict[str, Any] = {
-    "volatility": {"15": {"qlike": {"value": 0.28, "low": 0.26, "high": 0.30}, "r2_log": 0.5,
-                          "baselines": {"har": {"qlike": {"value": 0.33, "low": 0.3, "high": 0.36}}}}},
-    "direction": {"accuracy": {"value": 0.508, "low": 0.5, "high": 0.516}, "auc": float("nan")},
-    "baselines": {"logistic": {"direction": {"accuracy": 0.503}}},
+    "volatility": {"15": {"qlike": 0.28, "r2_log": 0.5, "interval": {"qlike": {"low": 0.26, "high": 0.3, "days": 6}}}},
+    "direction": {"accuracy": {"value": 0.508, "low": 0.5, "high": 0.516}, "auc": None},
+    "baselines": {
+        "logistic": {"direction": {"accuracy": 0.503}},
+        "har": {"volatility": {"15": {"qlike": 0.33}},
+                "model_minus_it": {"qlike_ratio_15": {"value": 0.85, "low": 0.8, "high": 0.9}}},
+    },
     "pnl": compare(SCORED, {}, CostModel()), "command": "candlewick evaluate --json", "commit": "abc1234",
 }
 ABLATION = {"calendar": {"value": 0.009, "low": 0.004, "high": 0.013}}
@@ -127,6 +131,17 @@ def test_a_leak_is_told_at_the_top() -> None:
     assert "No red flag" in page({}, SCORED, START_NS)
 
 
+def test_what_evaluate_judges_is_what_the_page_shows() -> None:
+    other = replace(SCORED, model="har", rv_hat_NK=SCORED.rv_har_NK)
+    beside = {"har": {**scores(other), "model_minus_it": differences(SCORED, other)}}
+    found = page({**scores(SCORED), "baselines": beside}, SCORED, START_NS, others={"har": other})
+    tags(found)
+    assert titles(found)[0] == "Scores"
+    for name in ("Volatility", "Spikes", "Risk", "Direction, one minute", "80 % intervals"):
+        assert f'aria-label="{name}"' in found
+    assert "Model against it, paired by day" in found
+
+
 def test_names_are_text_and_not_markup() -> None:
     named = replace(SCORED, model="<b>best</b>", symbol_N=np.full(len(SCORED), "A&B"))
     found = page({"baselines": {"<i>x": {"direction": {"auc": 0.5}}}, "direction": {"auc": 0.5}}, named, START_NS)
@@ -157,12 +172,14 @@ def test_a_reader_never_sees_half_a_page(tmp_path: Path, monkeypatch: pytest.Mon
     assert at.read_text() == "new"
 
 
-def test_a_baseline_s_score_is_found_in_both_places() -> None:
+def test_scores_stand_with_their_intervals_beside_those_of_baselines() -> None:
     assert baselines(REPORT) == ["logistic", "har"]
-    assert score(REPORT, "har", ("volatility", "15", "qlike"))["value"] == 0.33
-    assert score(REPORT, "logistic", ("direction", "accuracy")) == 0.503
+    assert score(REPORT, "model", ("volatility", "15", "qlike")) == {"value": 0.28, "low": 0.26, "high": 0.3, "days": 6}
+    assert score(REPORT, "har", ("volatility", "15", "qlike")) == 0.33
     assert score(REPORT, "logistic", ("volatility", "15", "qlike")) is None
-    volatility, direction = score_tables(REPORT)
+    volatility, direction, paired = score_tables(REPORT)
+    assert '<span class="good">0.8500</span><small>[0.800, 0.900]</small>' in paired
+    assert "logistic" not in paired
     assert "<b>0.2800</b><small>[0.260, 0.300]</small>" in volatility
     assert "logistic" not in volatility  # it says nothing of volatility
     assert "AUC" not in direction  # not a number: not shown
