@@ -48,7 +48,8 @@ def differences(scored: Scored, other: Scored) -> Found:
     if not np.array_equal(scored.close_ns_N, other.close_ns_N):
         raise ValueError(f"expected the same decisions, found {len(scored)} of {scored.model}, {len(other)} of "
                          f"{other.model}")
-    days, found = scored.days, {}
+    days = scored.days
+    found: Found = {}
     for k, h in enumerate(HORIZONS):
         y, f, g = scored.rv_NK[:, k], scored.rv_hat_NK[:, k], other.rv_hat_NK[:, k]
         known = np.isfinite(y) & np.isfinite(f) & np.isfinite(g)

@@ -325,7 +325,21 @@ def _known(table: TrainingSet, at: Ints, name: str) -> tuple[Ints, Floats]:
     return known, table.targets[name][at][known]
 
 
+@dataclass(frozen=True)
+class _Constant:
+    """A chance that the training rows say nothing about: all of them had the same outcome."""
+
+    n_features_in_: int
+    _baseline_prediction: float
+    _predictors: tuple[()] = ()
+
+
 def _stopped(member: Any, train: tuple[Singles, Floats], tune: tuple[Singles, Floats]) -> Any:
+    """Fitted until the other rows no longer gain."""
+    y = train[1]
+    if (y == y[0]).all():
+        p = (y.sum() + 0.5) / (len(y) + 1)
+        return _Constant(train[0].shape[1], float(np.log(p / (1 - p))))
     return member.fit(*train, X_val=tune[0], y_val=tune[1])
 
 
