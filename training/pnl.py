@@ -38,7 +38,7 @@ def strategies(scored: Scored, others: Mapping[str, Scored], horizon_min: int) -
     found: dict[str, Strategy] = {}
     for name, each in {"model": scored, **others}.items():
         if horizon_min in each.edge_bps and np.isfinite(each.edge_bps[horizon_min]).any():
-            found[name] = _by_edge(each, horizon_min)
+            found[name if each is scored else f"{name}_by_edge"] = _by_edge(each, horizon_min)
         if np.isfinite(each.p_up_N).any():
             found[f"{name}_every_minute"] = _always(_signs(each.p_up_N - 0.5))
     return {

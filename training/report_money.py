@@ -13,15 +13,12 @@ from training.backtest import Quotes, equity, trade
 from training.costs import COST_TABLE_BPS
 from training.pnl import strategies
 from training.report_cards import card_section, line_card
-from training.score_table import called, grid, value
+from training.score_table import MODEL, called, grid, value
 from training.scored import Scored
 
 Found = Mapping[str, Any]
 SIGNALS = ("model_every_minute", "logistic_every_minute", "momentum", "reversal", "always_long")
-NAMES = {
-    "model": "should_trade", "model_every_minute": "model, every minute", "logistic": "logistic, should_trade",
-    "logistic_every_minute": "logistic, every minute", "always_long": "always long", "always_flat": "always flat",
-}
+RULE = "should_trade"
 
 
 def money(report: Found, scored: Scored, others: Mapping[str, Scored]) -> str:
@@ -52,7 +49,7 @@ def _charts(scored: Scored, others: Mapping[str, Scored], horizon: int) -> list[
             f"should_trade, {horizon} min", "bps of capital", lines, told,
             note=f"Largest expected edge {float(np.nanmax(edge)):.2f} bps; a trade at cost c needs more than 2c.",
         ))
-    free = [(NAMES.get(name, name), *_curve(quotes, found[name](0.0), 0.0)) for name in SIGNALS if name in found]
+    free = [(_name(name), *_curve(quotes, found[name](0.0), 0.0)) for name in SIGNALS if name in found]
     told = f"Ends at {', '.join(f'{y[-1]:+.0f} for {n}' for n, _, y in free)} bps."
     cards.append(line_card(
         f"Every minute, {horizon} min, free of cost", "bps of capital", free, told,
@@ -81,8 +78,18 @@ def _tables(at: Found) -> str:
 
 
 def _grid(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> str:
-    named = [(escape(NAMES.get(name, called(name))), *cells) for name, *cells in rows]
-    return grid(columns, named, own="should_trade")
+    named = [(escape(_name(name)), *cells) for name, *cells in rows]
+    return grid(columns, named, own=RULE)
+
+
+def _name(strategy: str) -> str:
+    """A strategy as people say it: whose forecasts, followed how."""
+    if strategy == MODEL:
+        return RULE
+    for ending, how in (("_by_edge", RULE), ("_every_minute", "every minute")):
+        if strategy.endswith(ending):
+            return f"{called(strategy.removesuffix(ending))}, {how}"
+    return called(strategy)
 
 
 def _character(row: Found) -> tuple[str, ...]:

@@ -38,7 +38,6 @@ class Column:
 TABLES: Mapping[str, tuple[Column, ...]] = {
     "Volatility": (
         *(Column(f"QLIKE {h} min", ("volatility", h, "qlike"), best=-1) for h in ("5", "15", "60")),
-        *(Column(f"over HAR’s {h} min", ("volatility", h, "qlike_over_har"), best=-1) for h in ("5", "15", "60")),
         *(Column(f"R² of logs {h} min", ("volatility", h, "r2_log"), best=1) for h in ("5", "15", "60")),
     ),
     "Spikes": (
@@ -58,9 +57,12 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
     ),
     "80 % intervals": (
         *(Column(f"covers, {h} min", ("intervals", h, "coverage"), percent=True) for h in ("5", "15", "60")),
-        *(Column(f"score, {h} min, bps", ("intervals", h, "interval_score_bps"), best=-1) for h in ("5", "15", "60")),
-        *(Column(f"RV of the hour’s, {h} min", ("intervals", h, "interval_score_rv60_bps")) for h in ("5", "15", "60")),
-        Column("volatility band covers", ("intervals", "band_15", "coverage"), percent=True),
+        Column("volatility band covers, 15 min", ("intervals", "band_15", "coverage"), percent=True),
+    ),
+    "Interval score, bps": (
+        *(Column(f"{h} min", ("intervals", h, "interval_score_bps"), best=-1) for h in ("5", "15", "60")),
+        *(Column(f"the last hour’s RV × constant, {h} min", ("intervals", h, "interval_score_rv60_bps"))
+          for h in ("5", "15", "60")),
     ),
 }
 PAIRED: Mapping[str, tuple[str, float]] = {

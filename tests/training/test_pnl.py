@@ -36,10 +36,10 @@ def test_a_model_that_knows_earns_and_those_that_do_not_pay_their_costs(knowing:
     found = compare(knowing, {"logistic": blind}, COSTS)
     assert list(found) == ["1", "15"]
     at_one = found["1"]["strategies"]
-    assert set(at_one) == {"model", "model_every_minute", "logistic", "logistic_every_minute", "momentum", "reversal",
-                           "always_long", "always_flat"}
+    assert set(at_one) == {"model", "model_every_minute", "logistic_by_edge", "logistic_every_minute", "momentum",
+                           "reversal", "always_long", "always_flat"}
     assert at_one["model"]["at_settings"]["net_bps"]["low"] > 0
-    assert at_one["logistic"]["at_settings"]["trades"] == 0
+    assert at_one["logistic_by_edge"]["at_settings"]["trades"] == 0
     for name in ("momentum", "reversal", "always_long"):
         assert at_one[name]["at_settings"]["net_bps"]["value"] < 0
         assert at_one[name]["model_minus_it_bps_per_day"]["low"] > 0
