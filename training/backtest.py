@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,25 @@ class Quotes:
         """UTC day number of each decision: the blocks of every bootstrap."""
         return self.decision_ns_N // DAY_NS
 
+    @cached_property
+    def day_names(self) -> Ints:
+        """The days on which there were decisions, ascending."""
+        return np.unique(self.days)
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols, ascending; kept, for sorting half a million names takes longer than trading them."""
+        return tuple(np.unique(self.symbol_N).tolist())
+
+    @property
+    def stake(self) -> float:
+        """Share of the capital behind one trade."""
+        return 1.0 / (self.horizon_min * len(self.symbols))
+
     def per_symbol(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         """Each symbol with the mask of its decisions."""
-        for symbol in np.unique(self.symbol_N):
-            yield str(symbol), self.symbol_N == symbol
+        for symbol in self.symbols:
+            yield symbol, self.symbol_N == symbol
 
 
 def _at(known_ns: Ints, values: Floats, wanted_ns: Ints) -> Floats:
@@ -195,14 +211,13 @@ def equity(quotes: Quotes, trades: Trades) -> Equity:
         raise ValueError("expected decisions to draw an equity curve of, found none")
     first = int(quotes.decision_ns_N.min())
     minutes = int(quotes.decision_ns_N.max() - first) // MINUTE_NS + quotes.horizon_min + 1
-    stake = 1.0 / (quotes.horizon_min * len(np.unique(quotes.symbol_N)))
     earned_E, exposure_E = np.zeros(minutes), np.zeros(minutes)
     for symbol, own in quotes.per_symbol():
         chosen = trades.symbol_T == symbol
         if chosen.any():
             gain, held = _minutes(quotes, own, trades, chosen, first, minutes)
-            earned_E += stake * gain
-            exposure_E += stake * held
+            earned_E += quotes.stake * gain
+            exposure_E += quotes.stake * held
     return Equity(first + MINUTE_NS * np.arange(minutes), np.cumsum(earned_E), exposure_E)
 
 

@@ -132,10 +132,8 @@ def summary(quotes: Quotes, trades: Trades) -> dict[str, Any]:
 
 def daily_net(quotes: Quotes, trades: Trades) -> Floats:
     """What each day of the decisions brought, bps of capital, by the day of the decision; 0 without a trade."""
-    names = np.unique(quotes.days)
-    stake = 1.0 / (quotes.horizon_min * len(np.unique(quotes.symbol_N)))
-    place = np.searchsorted(names, trades.days)
-    return np.asarray(stake * np.bincount(place, weights=trades.net_bps, minlength=len(names)))
+    place = np.searchsorted(quotes.day_names, trades.days)
+    return np.asarray(quotes.stake * np.bincount(place, weights=trades.net_bps, minlength=len(quotes.day_names)))
 
 
 def evidence(trades: Trades) -> dict[str, Any]:
@@ -149,7 +147,7 @@ def evidence(trades: Trades) -> dict[str, Any]:
 
 def exposure(quotes: Quotes, curve: Equity) -> float:
     """Mean share of the capital in the market, over as many minutes as there were decisions of a symbol."""
-    return float(curve.exposure_E.sum() * len(np.unique(quotes.symbol_N)) / len(quotes.decision_ns_N))
+    return float(curve.exposure_E.sum() * len(quotes.symbols) / len(quotes.decision_ns_N))
 
 
 def profit_factor(net_bps: Floats) -> float | None:
