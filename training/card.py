@@ -48,6 +48,7 @@ a CPU. Every figure is in `meta.json`; what was tried is in `docs/experiments.md
 KINDS = {
     "transformer": "A Transformer of {parameters:,} parameters over 64 minutes that corrects a HAR volatility forecast",
     "lstm": "An LSTM of {parameters:,} parameters over 64 minutes that corrects a HAR volatility forecast",
+    "stack": "A stack of HAR, gradient boosting and a Transformer ({parameters:,} parameters), weighted per head",
     "gradient_boosting": "Gradient boosting of what HAR misses", "random_forest": "Random forests of what HAR misses",
     "logistic": "Logistic regressions, and a ridge regression of what HAR misses",
     "isolation_forest": "An isolation forest for risk and spikes, HAR for volatility", "har": "HAR (Corsi 2009)",

@@ -97,7 +97,7 @@ def judged(scored: Scored, others: Mapping[str, Scored], costs: CostModel) -> Fo
 
 def _asked(bars: Sequence[MinuteBars], request: Request) -> tuple[TrainingSet, Any]:
     """The set whose test part is the period asked for."""
-    first = max((int(each.close_ns[0]) for each in bars), default=0) if request.start_ns is None else request.start_ns
+    first = min(int(each.close_ns[0]) for each in bars) if request.start_ns is None else request.start_ns
     last = max(int(each.close_ns[-1]) for each in bars) if request.end_ns is None else request.end_ns
     inside = [bars_within(each, first - WARM_UP_NS, last + DAY_NS) for each in bars]
     kept = [each for each in inside if len(each.close_ns)]

@@ -40,7 +40,8 @@ def page(
         raise ValueError("expected scored decisions to draw, found none")
     flags = report.get("red_flags")
     sections = (
-        cards.flags(red_flags(scored) if flags is None else flags), cards.headline(report, scored),
+        cards.flags([*_seen(report, scored), *(red_flags(scored) if flags is None else flags)]),
+        cards.headline(report, scored),
         cards.scores(report), cards.volatility(scored), cards.calibration(scored), cards.intervals(scored),
         cards.risk(scored), money(report, scored, others or {}), cards.stability(stability or ()),
         cards.ablation(ablation or {}), cards.worst(scored),
@@ -51,6 +52,15 @@ def page(
         f"<title>{escape(scored.model)}: evaluation</title><style>{STYLE}</style></head><body>"
         f'{_head(report, scored, made_ns)}<main id="main">{"".join(sections)}</main>{_foot(report)}</body></html>\n'
     )
+
+
+def _seen(report: Found, scored: Scored) -> list[Found]:
+    """A flag where the model has learnt from some of the rows that it is scored on."""
+    seen = int(report.get("seen_in_training", 0))
+    return [] if not seen else [{
+        "rule": "share of these minutes seen in training", "level": "warning", "found": seen / len(scored),
+        "limit": 0.0, "why": "scores on rows that a model has learnt from say nothing of rows that it has not",
+    }]
 
 
 def write(path: Path, html: str) -> None:

@@ -39,6 +39,7 @@ from training.known import history_lake, known_rows, write_history
 from training.metrics import auc, qlike
 from training.models import fit_model
 from training.reference import features_without_reference, histograms, out_of_distribution
+from training.stack import Stack
 from training.targets import HORIZONS, LABELS, SPIKE_FACTOR, SPIKE_HORIZON
 
 LOG = structlog.get_logger()
@@ -212,7 +213,8 @@ def _facts(
 ) -> dict[str, Any]:
     """What meta.json says besides the scores and how it was made."""
     return {
-        "name": registry.MODEL_NAME, "kind": config.model, "source": table.rows.source, "symbol": table.rows.symbol,
+        "name": registry.MODEL_NAME, "kind": config.model, **_shares(fitted),
+        "source": table.rows.source, "symbol": table.rows.symbol,
         "feature_set": FEATURE_SET, "feature_service": "forecast_bar_v1", "features": list(FORECAST_BAR),
         "feature_definitions": {name: x for name, x in definitions().items() if name in FORECAST_BAR},
         "sequence_length": SEQUENCE_LENGTH, "inputs": ["sequence", "context"], "outputs": list(OUTPUTS),
@@ -232,6 +234,11 @@ def _facts(
         "fit": {**asdict(config.fitting(config.seeds[0])), "seeds": list(config.seeds), "history": fitted.history,
                 "parameters": sum(p.numel() for p in fitted.model.parameters())},
     }
+
+
+def _shares(fitted: Fitted) -> dict[str, Any]:
+    """A stack's weights by head and member."""
+    return {"stack_weights": fitted.model.shares()} if isinstance(fitted.model, Stack) else {}
 
 
 def _iso(at_ns: int) -> str:

@@ -13,10 +13,11 @@ from training.calibration import calibrate
 from training.dataset import TrainingSet
 from training.export import forecast, onnx_bytes, session
 from training.fitting import FitConfig, raw_outputs
-from training.forecaster import OUTPUTS, Forecaster
+from training.forecaster import OUTPUTS, Forecaster, bar_columns
 from training.metrics import qlike
-from training.models import MODELS, fit_model
-from training.tabular import tabular
+from training.models import MODELS, STACKED, fit_model
+from training.stack import fit_stack
+from training.tabular import HarForecaster, tabular
 from training.trees import TreeBank
 
 CONFIG = FitConfig(epochs=1, stride=8, batch=256, seed=1, trees=30)
@@ -112,3 +113,22 @@ def test_boosting_learns_what_har_cannot(table: TrainingSet, calibrated) -> None
 def test_a_model_that_is_not_there_is_refused(table: TrainingSet) -> None:
     with pytest.raises(ValueError, match=r"expected a model of transformer, lstm, .*, found oracle"):
         fit_model("oracle", table, CONFIG)
+
+
+def test_a_stack_lies_between_its_members_and_shows_what_each_weighs(calibrated, table: TrainingSet) -> None:  # type: ignore[no-untyped-def]
+    stack = calibrated("stack")
+    for head, shares in stack.shares().items():
+        assert set(shares) == set(STACKED)
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-5), head
+        assert min(shares.values()) >= 0, head
+    at = table.part("test", 7)
+    mixed = raw_outputs(stack, table, at).ln_f_BK
+    members = torch.stack([raw_outputs(m, table, at).ln_f_BK + m.ln_scale_K for m in stack.members.values()])
+    assert (mixed <= members.amax(dim=0) + 1e-5).all()
+    assert (mixed >= members.amin(dim=0) - 1e-5).all()
+
+
+def test_a_useless_member_gets_next_to_no_weight(calibrated, table: TrainingSet) -> None:  # type: ignore[no-untyped-def]
+    noise = HarForecaster(bar_columns())  # coefficients of 0: e^0 whatever the market
+    stack = fit_stack({"har": calibrated("har"), "noise": noise}, table)
+    assert all(shares["noise"] < 0.05 for head, shares in stack.shares().items() if head.startswith("volatility"))

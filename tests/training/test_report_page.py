@@ -131,6 +131,12 @@ def test_a_leak_is_told_at_the_top() -> None:
     assert "No red flag" in page({}, SCORED, START_NS)
 
 
+def test_rows_that_the_model_has_learnt_from_are_told() -> None:
+    found = page({"seen_in_training": len(SCORED) // 2, "red_flags": []}, SCORED, START_NS)
+    assert "<b>share of these minutes seen in training</b>: 0.500" in found
+    assert "No red flag" not in found
+
+
 def test_what_evaluate_judges_is_what_the_page_shows() -> None:
     other = replace(SCORED, model="har", rv_hat_NK=SCORED.rv_har_NK)
     beside = {"har": {**scores(other), "model_minus_it": differences(SCORED, other)}}
