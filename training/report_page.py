@@ -63,6 +63,21 @@ def _seen(report: Found, scored: Scored) -> list[Found]:
     }]
 
 
+def stability_of(walk: Found, model: str, reference: str) -> list[Found]:
+    """What `candlewick walkforward` answered, as the page's `stability`: the model over a reference, block by block.
+
+    Raises `ValueError` when the walk did not compare the two.
+    """
+    ratios = walk["ratios"].get(f"{model}/{reference}")
+    if ratios is None:
+        raise ValueError(f"expected {model}/{reference} among the walk's ratios, found {', '.join(walk['ratios'])}")
+    return [
+        {"block": block["from"][:10], "against": reference.replace("_", " "),
+         "qlike_ratio": {h: found["by_block"][i] for h, found in ratios.items()}}
+        for i, block in enumerate(walk["blocks"])
+    ]
+
+
 def write(path: Path, html: str) -> None:
     """Write a page so that a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from tests.training.scored_rows import START_NS, forecast_scored
 from training.costs import CostModel
 from training.drawing import Axis, Series, axis, plot, thinned, time_axis
 from training.pnl import compare
-from training.report_page import page, write
+from training.report_page import page, stability_of, write
 from training.score_table import baselines, score, score_tables
 from training.scores import differences, scores
 
@@ -135,6 +135,18 @@ def test_rows_that_the_model_has_learnt_from_are_told() -> None:
     found = page({"seen_in_training": len(SCORED) // 2, "red_flags": []}, SCORED, START_NS)
     assert "<b>share of these minutes seen in training</b>: 0.500" in found
     assert "No red flag" not in found
+
+
+def test_a_walk_s_blocks_become_the_page_s_stability() -> None:
+    ratio = {"value": 0.95, "low": 0.9, "high": 1.0, "days": 20}
+    walk = {"blocks": [{"block": i, "from": f"2025-0{5 + i}-01T00:01:00+00:00"} for i in range(2)],
+            "ratios": {"stack/gradient_boosting": {"15": {"by_block": [ratio, {**ratio, "value": 1.02}]}}}}
+    blocks = stability_of(walk, "stack", "gradient_boosting")
+    assert [block["block"] for block in blocks] == ["2025-05-01", "2025-06-01"]
+    found = page({"red_flags": []}, SCORED, START_NS, stability=blocks)
+    assert "15 minutes, over gradient boosting <span>better in 1 of 2</span>" in found
+    with pytest.raises(ValueError, match="expected stack/har among the walk's ratios"):
+        stability_of(walk, "stack", "har")
 
 
 def test_what_evaluate_judges_is_what_the_page_shows() -> None:
