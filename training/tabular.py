@@ -135,9 +135,14 @@ class TreeForecaster(HarForecaster):
 class IsolationForecaster(HarForecaster):
     """Risk and spikes from how quickly random cuts isolate a row: anomaly, not a forecast; volatility as HAR."""
 
+    def __init__(self, columns: Columns) -> None:
+        super().__init__(columns)
+        self.register_buffer("usual", torch.zeros(()))
+        self.register_buffer("spread", torch.ones(()))
+
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
         raw = self.plain(sequence_BLF, context_B1, self.ln_f(sequence_BLF), trees_BT)
-        odd_B = -trees_BT[:, 0]
+        odd_B = (self.usual - trees_BT[:, 0]) / self.spread
         odd_BK = odd_B.unsqueeze(1).repeat(1, 3)
         return Raw(raw.ln_har_BK, raw.ln_f_BK, raw.ln_band_B2, raw.up_B, raw.flat_B, odd_BK, odd_B)
 
@@ -276,9 +281,14 @@ def fit_isolation(table: TrainingSet, budget: Budget) -> Forecaster:
     from sklearn.ensemble import IsolationForest
 
     at = table.part("train", budget.stride)
-    model = with_har(IsolationForecaster(bar_columns()), table, budget)
+    model: IsolationForecaster = with_har(IsolationForecaster(bar_columns()), table, budget)
     x = tabular(model, table, at)
-    model.bank = TreeBank.of_isolation(IsolationForest(n_estimators=100, random_state=budget.seed).fit(x))
+    bank = TreeBank.of_isolation(IsolationForest(n_estimators=100, random_state=budget.seed).fit(x))
+    length = bank.answer(x)[:, 0].astype(np.float64)
+    # In standard deviations: a length of eleven as log odds would start the calibration where it has no slope.
+    model.usual.fill_(float(length.mean()))
+    model.spread.fill_(float(max(length.std(), 1e-6)))
+    model.bank = bank
     return model
 
 
