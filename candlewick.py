@@ -727,26 +727,84 @@ Simulated = Annotated[bool, typer.Option("--simulated", help="Use a market that 
 Quick = Annotated[bool, typer.Option("--quick", help="A minute instead of ten: few days, one seed.")]
 
 
+BarFiles = Annotated[list[str] | None, typer.Option(
+    "--bars", help="One-minute bars, Parquet or CSV, several files or SYMBOL=FILE; see docs/bar-files.md.")]
+TimeColumn = Annotated[str | None, typer.Option("--time-column", help="Of the bars; default: known by name.")]
+TimeMeans = Annotated[str | None, typer.Option("--time-means", help="open (default) or close: what a bar's time is.")]
+TimeUnit = Annotated[str | None, typer.Option("--time-unit", help="s, ms, us or ns, of integers; default: by size.")]
+Column = Annotated[list[str] | None, typer.Option("--column", help="FIELD=NAME where a column has another name.")]
+BarSymbol = Annotated[str | None, typer.Option("--symbol", help="Of files without a symbol column. Default: BTCUSDT.")]
+BarSource = Annotated[str | None, typer.Option("--source", help="live (default), recording or simulated.")]
+
+
 @app.command()
 def train(
+    bars: BarFiles = None,
+    until: Annotated[str | None, typer.Option(help="Learn from nothing that closes later (ISO 8601).")] = None,
+    model_name: Annotated[str, typer.Option("--model", help="transformer, lstm, gradient_boosting, …")] = "transformer",
+    seed: Annotated[int | None, typer.Option(min=0, help="Fit this one seed.")] = None,
     quick: Quick = False,
     simulated: Simulated = False,
     seeds: Annotated[int, typer.Option(min=1, max=9, help="Models to fit; the best in calibration is kept.")] = 2,
     install: Annotated[Path | None, typer.Option("--install", help="Copy the artefact here if it is promoted.")] = None,
+    time_column: TimeColumn = None, time_means: TimeMeans = None, time_unit: TimeUnit = None, column: Column = None,
+    symbol: BarSymbol = None, source: BarSource = None,
     as_json: Json = False,
 ) -> None:
     """Fit, evaluate, export and register a model; promote it if it beats the baselines."""
     from training import verbs
 
-    show(verbs.train(quick, simulated, seeds, install), as_json)
+    given = verbs.bars(bars or (), column or (), time_column, time_means, time_unit, symbol=symbol, source=source)
+    fitted = (seed,) if seed is not None else tuple(range(1 if quick else seeds))
+    show(verbs.train(quick, simulated, fitted, install, model_name, given, until), as_json)
 
 
 @app.command()
-def evaluate(model_folder: ModelFolder = None, simulated: Simulated = False, as_json: Json = False) -> None:
-    """Score an artefact and the baselines on the test part, with intervals."""
+def evaluate(
+    model_name: Annotated[str | None, typer.Option("--model", help="Folder, name, name@alias or alias.")] = None,
+    bars: BarFiles = None,
+    start: Annotated[str | None, typer.Option("--from", help="First minute scored, by its close (ISO 8601).")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Last minute scored.")] = None,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Fit all baselines on the model's rows.")] = False,
+    train_bars: Annotated[list[str] | None, typer.Option(
+        "--train-bars", help="Bars that the model learnt from, where --bars do not reach back.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the baselines.")] = 0,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write the scores as one page.")] = None,
+    simulated: Simulated = False,
+    time_column: TimeColumn = None, time_means: TimeMeans = None, time_unit: TimeUnit = None, column: Column = None,
+    symbol: BarSymbol = None, source: BarSource = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model on bars of any venue and period, with intervals; without --bars, as its gate did."""
     from training import verbs
 
-    show(verbs.evaluate(model_folder, simulated), as_json)
+    if not bars:
+        if others := [o for o, given in (("--from", start), ("--to", end), ("--baselines", baselines)) if given]:
+            raise ValueError(f"expected --bars FILE… with {', '.join(others)}, found none")
+        show(verbs.evaluate_test_part(Path(model_name) if model_name else None, simulated), as_json)
+        return
+    given = verbs.bars(bars, column or (), time_column, time_means, time_unit, symbol=symbol, source=source)
+    show(verbs.evaluate(model_name, given, (start, end), baselines, train_bars or (), seed, html), as_json)
+
+
+@app.command()
+def walkforward(
+    bars: BarFiles = None,
+    models: Annotated[list[str] | None, typer.Option("--model", help="Again for each; default: all.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=9, help="Of each model that has any.")] = 5,
+    blocks: Annotated[int, typer.Option(min=1, max=100, help="Test blocks, the newest last.")] = 6,
+    days: Annotated[int, typer.Option(min=2, max=366, help="Days in a block that have bars.")] = 20,
+    output: Annotated[Path | None, typer.Option("--output", help="Folder of results; what is there is kept.")] = None,
+    quick: Quick = False,
+    time_column: TimeColumn = None, time_means: TimeMeans = None, time_unit: TimeUnit = None, column: Column = None,
+    symbol: BarSymbol = None, source: BarSource = None,
+    as_json: Json = False,
+) -> None:
+    """Fit on all before a block, score the block, block by block; stop it and start it again as you like."""
+    from training import verbs
+
+    given = verbs.bars(bars or (), column or (), time_column, time_means, time_unit, symbol=symbol, source=source)
+    show(verbs.walk_forward(given, models or (), seeds, blocks, days, output, quick), as_json)
 
 
 dataset = typer.Typer(no_args_is_help=True, help="Training sets.")
@@ -867,7 +925,7 @@ def main() -> None:
 
     os.environ.setdefault("DO_NOT_TRACK", "1")
     try:
-        app(spread(spread(sys.argv[1:]), "--bars"))
+        app(spread(spread(spread(sys.argv[1:]), "--bars"), "--train-bars"))
     except (ValueError, CandlewickError) as error:
         if os.environ.get("CANDLEWICK_LOG_LEVEL") == "debug":
             raise

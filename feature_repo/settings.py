@@ -102,6 +102,12 @@ class Settings:
     """Days of minute bars that ingest's first start brings into the lake; 0 brings none."""
     mlflow_uri: str = ""
     """MLflow tracking store; empty means sqlite under `<run_dir>/mlflow`."""
+    cost_fee_bps: float = 10.0
+    """Fee of one side of a trade, basis points: Binance spot's public default tier."""
+    cost_half_spread_bps: float = 0.05
+    """Half the spread, basis points, where the book is not known."""
+    cost_slippage_bps: float = 1.0
+    """What a price moves between decision and fill, basis points a side; an assumption."""
     allowed_origins: tuple[str, ...] = ()
     """Extra origins that may open the WebSocket; the page's own is always allowed."""
     log_level: str = "info"
@@ -219,4 +225,16 @@ def _convert(name: str, value: Any) -> Any:
         if not str(value).isdecimal():
             raise ValueError(f"{name}: expected a whole number, found {value!r}")
         return int(value)
+    if kind == "float":
+        return _amount(name, value)
     return str(value)
+
+
+def _amount(name: str, value: Any) -> float:
+    try:
+        amount = float(value)
+    except (TypeError, ValueError):
+        amount = -1.0
+    if not 0.0 <= amount < float("inf"):
+        raise ValueError(f"{name}: expected a number of at least 0, found {value!r}")
+    return amount

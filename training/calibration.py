@@ -20,10 +20,9 @@ from feature_repo.contracts import DAY_NS
 from feature_repo.grid import Floats, Ints
 from training.dataset import TrainingSet
 from training.fitting import BAND, raw_outputs
-from training.model import Forecaster, Raw, edge_bps
+from training.forecaster import CHANCES, Forecaster, Raw, edge_bps
 from training.targets import HORIZONS
 
-CHANCES = ("up", "flat", "spike", "risk")
 AGES_MIN = (0, 1, 2, 3, 4, 5)
 RETURN_COVERAGE = 0.80
 HALF_LIFE_DAYS = 180.0
@@ -43,6 +42,8 @@ class Calibration:
     tier_lambda: dict[str, Any]
     return_interval_15m: float
     """80 % of |r_15| lie within this times f_15·√15."""
+    return_intervals: dict[str, float]
+    """The same by horizon in minutes."""
     rows: int
     half_life_days: float
 
@@ -57,12 +58,14 @@ def calibrate(model: Forecaster, table: TrainingSet, stride: int = 1) -> Calibra
     platt["up"] = (max(platt["up"][0], 0.0), platt["up"][1])
     model.ln_scale_K.copy_(torch.from_numpy(np.log(factors)))
     model.ln_band_2.copy_(torch.from_numpy(shift))
-    model.platt_42.copy_(torch.tensor([platt[name] for name in CHANCES]))
+    model.platt_62.copy_(torch.tensor([platt[name] for name in CHANCES]))
     free = _edge_slope(model, raw, table.targets["return_1"][at], weight)
     model.edge_slope.fill_(min(max(free, 0.0), 2.0))
+    bounds = [_return_interval(raw, factors, table, k, at, weight) for k in range(len(HORIZONS))]
     return Calibration(
         factors.tolist(), shift.tolist(), {name: list(pair) for name, pair in platt.items()}, float(model.edge_slope),
-        free, staleness(model, table), _return_interval(raw, factors[1], table, at, weight), len(at), HALF_LIFE_DAYS,
+        free, staleness(model, table), bounds[1], {str(h): b for h, b in zip(HORIZONS, bounds, strict=True)}, len(at),
+        HALF_LIFE_DAYS,
     )
 
 
@@ -134,20 +137,22 @@ def staleness(model: Forecaster, table: TrainingSet) -> dict[str, Any]:
 
 
 def _logits(raw: Raw, name: str) -> Floats:
-    return np.asarray(getattr(raw, f"{name}_B").double().numpy())
+    return np.asarray(raw.logits()[CHANCES.index(name)].double().numpy())
 
 
 def _edge_slope(model: Forecaster, raw: Raw, return_1: Floats, weight: Floats) -> float:
     with torch.no_grad():
-        up_B = torch.sigmoid(model.platt_42[0, 0] * raw.up_B + model.platt_42[0, 1])
-        flat_B = torch.sigmoid(model.platt_42[1, 0] * raw.flat_B + model.platt_42[1, 1])
+        up_B = torch.sigmoid(model.platt_62[0, 0] * raw.up_B + model.platt_62[0, 1])
+        flat_B = torch.sigmoid(model.platt_62[1, 0] * raw.flat_B + model.platt_62[1, 1])
         edge = edge_bps(up_B, flat_B, torch.exp(raw.ln_f_BK[:, 0] + model.ln_scale_K[0])).double().numpy()
     known = np.isfinite(return_1)
     edge, realised, weight = edge[known], 1e4 * return_1[known], weight[known]
     return float(np.sum(weight * edge * realised) / max(float(np.sum(weight * edge**2)), 1e-12))
 
 
-def _return_interval(raw: Raw, factor: float, table: TrainingSet, at: Ints, weight: Floats) -> float:
-    f_15 = factor * np.exp(raw.ln_f_BK[:, 1].double().numpy())
-    moved = np.abs(table.targets["return_15"][at]) / (f_15 * np.sqrt(15))
+def _return_interval(raw: Raw, factors: Floats, table: TrainingSet, k: int, at: Ints, weight: Floats) -> float:
+    h = HORIZONS[k]
+    f_h = factors[k] * np.exp(raw.ln_f_BK[:, k].double().numpy())
+    ln_close = np.log(table.closes)
+    moved = np.abs(ln_close[np.minimum(at + h, len(ln_close) - 1)] - ln_close[at]) / (f_h * np.sqrt(h))
     return weighted_quantile(moved, RETURN_COVERAGE, weight)

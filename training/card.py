@@ -9,17 +9,17 @@ from typing import Any
 Scores = dict[str, Any]
 
 DATA_STATEMENT = """\
-Trained on Binance BTCUSDT spot one-minute klines (open, high, low, close, volume). They are the exchange's own figures,
-collected by third parties from public repositories, most of which state no licence; no market data are included in this
-repository or in the artefact. The weights and this card are under Apache-2.0."""
+Trained on one-minute klines (open, high, low, close, volume), the exchange's own figures collected by third parties
+from public repositories, most of which state no licence; no market data are included in this repository or in the
+artefact. The weights and this card are under Apache-2.0."""
 
 SIMULATED_STATEMENT = "Trained on a simulated market. Its scores say that the programme runs, and nothing else."
 
 CARD = """\
 # {name} {version}
 
-A Transformer of {parameters:,} parameters over 64 minutes that corrects a HAR volatility forecast, with masking,
-scaling and calibration inside one ONNX graph. It forecasts BTCUSDT's realised volatility over 5, 15 and 60 minutes, the
+{kind}, with masking, scaling and calibration inside one
+ONNX graph. It forecasts {symbol}'s realised volatility over 5, 15 and 60 minutes, the
 chance of a volatility spike, the risk of an unusually violent quarter of an hour and, with next to no skill, the
 direction of the next minute.
 
@@ -45,6 +45,16 @@ had seen the scores of the runs before (`docs/experiments.md` says how many), so
 a CPU. Every figure is in `meta.json`; what was tried is in `docs/experiments.md`.
 """
 
+KINDS = {
+    "transformer": "A Transformer of {parameters:,} parameters over 64 minutes that corrects a HAR volatility forecast",
+    "lstm": "An LSTM of {parameters:,} parameters over 64 minutes that corrects a HAR volatility forecast",
+    "stack": "A stack of HAR, gradient boosting and a Transformer ({parameters:,} parameters), weighted per head",
+    "gradient_boosting": "Gradient boosting of what HAR misses", "random_forest": "Random forests of what HAR misses",
+    "logistic": "Logistic regressions, and a ridge regression of what HAR misses",
+    "isolation_forest": "An isolation forest for risk and spikes, HAR for volatility", "har": "HAR (Corsi 2009)",
+    "ewma": "An exponentially weighted average of squared returns", "reversal": "Reversal of the last minute, and HAR",
+}
+
 LIMITS = """\
 - Direction: {right:.1f} % right [{right_low:.1f}, {right_high:.1f}]. Following it every minute earns {gross_1:+.3f} bps
   a trade before and {net_1:+.2f} bps after costs ({gross_15:+.3f} and {net_15:+.2f} over 15 minutes); costs are
@@ -65,15 +75,17 @@ def read_meta(folder: Path) -> Scores:
 
 
 def unscored(meta: Scores) -> str:
-    """The card while the scores are being measured; such a folder is never installed."""
-    return f"# {meta['name']} {meta['version']}\n\nBeing evaluated.\n"
+    """The card while there are no scores on unseen rows; such a folder is never installed."""
+    return (f"# {meta['name']} {meta['version']}\n\nNot scored yet: `candlewick evaluate` does it on unseen rows."
+            f"\n\nMade by `{meta['command']}` of set `{meta['dataset']['identity']}`.\n")
 
 
 def model_card(meta: Scores) -> str:
     """The card as Markdown."""
     report = meta["metrics"]
     return CARD.format(
-        name=meta["name"], version=meta["version"], parameters=meta["fit"]["parameters"],
+        name=meta["name"], version=meta["version"], symbol=meta["symbol"],
+        kind=KINDS[meta.get("kind", "transformer")].format(parameters=meta["fit"]["parameters"]),
         statement=DATA_STATEMENT if meta["source"] == "live" else SIMULATED_STATEMENT,
         windows=_windows(meta["dataset"]), volatility=_volatility(report["volatility"]),
         chances=_chances(report["chances"]), limits=_limits(report, meta["tier_lambda"]), command=meta["command"],

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from feature_repo.settings import Settings
+
+COST_TABLE_BPS = (0.0, 0.5, 2.0, 5.0, 10.0)
+"""Costs per side that every backtest is repeated at: from none, over makers and futures takers, to a spot taker."""
+
 
 @dataclass(frozen=True)
 class CostModel:
@@ -19,6 +24,15 @@ class CostModel:
     """Generous for BTCUSDT: one tick of 0.01 at 60,000 is 0.002 bp."""
     slippage_bps: float = 1.0
     """Between the decision and the fill; an assumption, not a measurement."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> CostModel:
+        """The deployment's costs.
+
+        >>> CostModel.of(Settings(cost_fee_bps=2.0)).per_side_bps
+        3.05
+        """
+        return cls(settings.cost_fee_bps, settings.cost_half_spread_bps, settings.cost_slippage_bps)
 
     @property
     def per_side_bps(self) -> float:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -29,6 +31,8 @@ Part = Literal["train", "calibration", "test"]
 PARTS: tuple[Part, ...] = ("train", "calibration", "test")
 SEAM = 128
 """Empty minutes that stand for a longer hole: more than a sequence (64) or a label (60) can span."""
+PURGE_NS = max(HORIZONS) * MINUTE_NS
+"""A label looks as far ahead as this."""
 MIN_KNOWN = 0.8
 """A sequence with more than 20 % masked is tier 3 at best: not trained on, not scored."""
 Singles = NDArray[np.float32]
@@ -37,7 +41,7 @@ FORECAST_COLUMNS = [FEATURE_NAMES.index(name) for name in FORECAST_BAR]
 
 @dataclass(frozen=True)
 class Split:
-    """One chronological split by share of rows, cut at midnight UTC."""
+    """A chronological split by share of rows, cut at midnight UTC."""
 
     train: float = 0.70
     """Share of rows, oldest first, that weights are fitted on."""
@@ -46,12 +50,61 @@ class Split:
     embargo_ns: int = DAY_NS
     """Left out after each cut: the longest feature window is a day. Labels that cross a cut are purged."""
 
+    def windows(self, close_ns: Ints) -> Windows:
+        """The parts of rows with these closes, ascending. Raises `ValueError` when they are too few for three."""
+        n = len(close_ns)
+        shares = (self.train, self.train + self.calibration)
+        cuts = [int(close_ns[int(share * n)] // DAY_NS * DAY_NS) for share in shares]
+        edges = (int(close_ns[0]), *cuts, int(close_ns[-1]) + PURGE_NS)
+        found = Windows.between(edges, self.embargo_ns)
+        if None in found.spans():
+            raise ValueError(f"expected three parts with midnights between them, found {n} rows; give more days")
+        return found
+
+
+Span = tuple[int, int]
+"""First and last close of a decision, both included, ns."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Parts by time, None where there is none on purpose. Whoever makes one keeps labels from crossing a cut."""
+
+    train: Span | None = None
+    calibration: Span | None = None
+    test: Span | None = None
+
+    @classmethod
+    def between(cls, edges: Sequence[int], embargo_ns: int = DAY_NS) -> Windows:
+        """Parts between four ascending times, purged of labels that cross the next one, with an embargo after each.
+
+        Two equal edges leave out the part between them; there is no embargo after a part that is not there.
+
+        >>> found = Windows.between((0, 10 * DAY_NS, 12 * DAY_NS, 12 * DAY_NS))
+        >>> found.calibration == (11 * DAY_NS, 12 * DAY_NS - PURGE_NS), found.test
+        (True, None)
+        """
+        spans: list[Span | None] = []
+        for i, (first, end) in enumerate(pairwise(edges)):
+            behind = i > 0 and spans[i - 1] is not None
+            spans.append((first + (embargo_ns if behind else 0), end - PURGE_NS) if end > first else None)
+        return cls(*spans)
+
+    def windows(self, _close_ns: Ints) -> Windows:
+        """Itself: it does not depend on how many rows there are."""
+        return self
+
+    def spans(self) -> tuple[Span | None, ...]:
+        """In the order of `PARTS`."""
+        return (self.train, self.calibration, self.test)
+
 
 @dataclass(frozen=True)
 class KnownRows:
-    """Feature rows as known at their decision time, one a minute that exists, ascending."""
+    """Feature rows as known at their decision time, one a minute that exists, ascending by symbol and close."""
 
     symbol: str
+    """Of several symbols: their names joined by +."""
     source: Source
     close_ns: Ints
     opens: Floats
@@ -62,6 +115,27 @@ class KnownRows:
     """`realized_vol_15m_p90_30d` as known at each decision, NaN unknown."""
     content: str
     """SHA-256 of what the rows were read from."""
+    lengths: tuple[tuple[str, int], ...] = ()
+    """Rows of each symbol, in order; () where there is one symbol."""
+
+    @property
+    def symbol_N(self) -> NDArray[np.str_]:  # noqa: N802 - an array's name ends in its shape
+        """Each row's symbol."""
+        lengths = self.lengths or ((self.symbol, len(self.close_ns)),)
+        return np.repeat([name for name, _ in lengths], [n for _, n in lengths])
+
+
+def pooled(rows: Sequence[KnownRows]) -> KnownRows:
+    """Rows of several symbols as one: they share the parts' times, and no window or label reaches across them."""
+    if len(rows) == 1:
+        return rows[0]
+    if len({each.source for each in rows}) != 1:
+        raise ValueError(f"expected rows of one source, found {sorted({each.source for each in rows})}")
+    content = hashlib.sha256("".join(each.content for each in rows).encode()).hexdigest()
+    joined = {name: np.concatenate([getattr(each, name) for each in rows])
+              for name in ("close_ns", "opens", "closes", "values", "context")}
+    lengths = tuple((each.symbol, len(each.close_ns)) for each in rows)
+    return KnownRows("+".join(name for name, _ in lengths), rows[0].source, content=content, lengths=lengths, **joined)
 
 
 @dataclass(frozen=True)
@@ -79,6 +153,16 @@ class TrainingSet:
     """0 train, 1 calibration, 2 test, −1 none (embargo, purged, hole, masked)."""
     identity: str
     counts: dict[str, int]
+    windows: Windows
+    place: Ints
+    """(N,): where on the grid each known row lies."""
+
+    @property
+    def symbol_M(self) -> NDArray[np.str_]:  # noqa: N802 - an array's name ends in its shape
+        """Each minute's symbol; empty where there is no row."""
+        dense = np.full(len(self.close_ns), "", dtype=self.rows.symbol_N.dtype)
+        dense[self.place] = self.rows.symbol_N
+        return dense
 
     def part(self, name: Part, stride: int = 1, offset: int = 0) -> Ints:
         """Dense positions of a part's rows, every `stride`-th minute of the clock."""
@@ -101,7 +185,7 @@ class TrainingSet:
     def window(self, name: Part) -> tuple[int, int]:
         """First and last decision close of a part, ns."""
         close_ns = self.close_ns[self.part(name)]
-        return int(close_ns[0]), int(close_ns[-1])
+        return int(close_ns.min()), int(close_ns.max())
 
 
 def kernel_rows(bars: MinuteBars) -> KnownRows:
@@ -123,9 +207,10 @@ def context_as_known(bars: MinuteBars) -> Floats:
     return np.where(place >= 0, values[np.maximum(place, 0)], np.nan)
 
 
-def assemble(rows: KnownRows, split: Split | None = None) -> TrainingSet:
-    """Dense grid, targets, split and identity of a set. Raises `ValueError` when there are too few rows to split."""
+def assemble(rows: KnownRows, split: Split | Windows | None = None) -> TrainingSet:
+    """Dense grid, targets, split and identity of a set. Raises `ValueError` when a part of it has no row."""
     split = split or Split()
+    windows = split.windows(np.sort(rows.close_ns))
     place = dense_places(rows.close_ns)
     size = int(place[-1]) + 1
     close_ns = np.full(size, -1, dtype=np.int64)
@@ -134,18 +219,23 @@ def assemble(rows: KnownRows, split: Split | None = None) -> TrainingSet:
     values = np.full((size, rows.values.shape[1]), np.nan, dtype=np.float32)
     values[place] = rows.values
     outcomes = targets(closes, _dense(place, size, rows.opens), context)
-    parts, counts = _parts(rows, place, size, split, _usable(values, outcomes))
+    parts, counts = _parts(rows, place, windows, _usable(values, outcomes))
     for name, label in outcomes.items():
         counts[f"null_{name}"] = int(np.isnan(label[place]).sum())
     identity = _identity(rows, split)
     return TrainingSet(
         rows, close_ns, values, context.astype(np.float32), closes, outcomes, parts, identity, counts,
+        windows, place,
     )
 
 
 def dense_places(close_ns: Ints) -> Ints:
-    """Position of each row on the dense grid; the first is far enough in for a whole sequence."""
-    steps = np.minimum(np.diff(close_ns) // MINUTE_NS, SEAM)
+    """Position of each row on the dense grid; the first is far enough in for a whole sequence.
+
+    A step back in time is where the next symbol begins.
+    """
+    minutes = np.diff(close_ns) // MINUTE_NS
+    steps = np.where(minutes > 0, np.minimum(minutes, SEAM), SEAM)
     return SEQUENCE_LENGTH + np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
 
 
@@ -167,27 +257,25 @@ def _usable(values: Singles, outcomes: dict[str, Floats]) -> NDArray[np.bool_]:
 
 
 def _parts(
-    rows: KnownRows, place: Ints, size: int, split: Split, usable: NDArray[np.bool_],
+    rows: KnownRows, place: Ints, windows: Windows, usable: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int8], dict[str, int]]:
-    n = len(rows.close_ns)
-    shares = (split.train, split.train + split.calibration)
-    cuts = [int(rows.close_ns[int(share * n)] // DAY_NS * DAY_NS) for share in shares]
-    edges = [int(rows.close_ns[0]), *cuts, int(rows.close_ns[-1]) + max(HORIZONS) * MINUTE_NS]
-    part = np.full(n, -1, dtype=np.int8)
-    for i in range(3):
-        first = edges[i] + (split.embargo_ns if i else 0)
-        inside = (rows.close_ns >= first) & (rows.close_ns + max(HORIZONS) * MINUTE_NS <= edges[i + 1])
-        part[inside] = i
-    dense = np.full(size, -1, dtype=np.int8)
+    part = np.full(len(rows.close_ns), -1, dtype=np.int8)
+    for i, span in enumerate(windows.spans()):
+        if span is not None:
+            part[(rows.close_ns >= span[0]) & (rows.close_ns <= span[1])] = i
+    dense = np.full(len(usable), -1, dtype=np.int8)
     dense[place] = np.where(usable[place], part, -1)
     counts: dict[str, int] = {name: int((dense == i).sum()) for i, name in enumerate(PARTS)}
-    if not all(counts.values()):
-        raise ValueError(f"expected rows in every part of the split, found {counts}; give more days of history")
-    left_out = {"left_out": n - sum(counts.values()), "embargo_or_purged": int((part < 0).sum())}
-    return dense, {**counts, "rows": n, **left_out}
+    if wanting := [name for name, span in zip(PARTS, windows.spans(), strict=True) if span and not counts[name]]:
+        raise ValueError(
+            f"expected rows in every part of the split, found {counts} (none in {', '.join(wanting)}); give more days "
+            "of history",
+        )
+    left_out = {"left_out": len(place) - sum(counts.values()), "embargo_or_purged": int((part < 0).sum())}
+    return dense, {**counts, "rows": len(place), **left_out}
 
 
-def _identity(rows: KnownRows, split: Split) -> str:
+def _identity(rows: KnownRows, split: Split | Windows) -> str:
     """Hash of everything that decides the set's content."""
     facts = {
         "content": rows.content, "symbol": rows.symbol, "source": rows.source, "feature_set": FEATURE_SET,

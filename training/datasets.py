@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,10 @@ class Recipe:
     quick: bool
     simulated: bool
     through: Literal["feast", "kernel"]
+    bars: list[str] = field(default_factory=list)
+    """Files, where it was made of any; how they are read; and the time after which nothing is learnt from."""
+    form: dict[str, Any] = field(default_factory=dict)
+    until_ns: int | None = None
 
 
 Make = Callable[[Settings, Recipe], TrainingSet]
@@ -66,7 +70,7 @@ def manifest(table: TrainingSet, recipe: Recipe) -> dict[str, Any]:
         "symbol": table.rows.symbol, "source": table.rows.source, "feature_set": FEATURE_SET, "labels": LABELS,
         "features": list(FORECAST_BAR),
         "feature_definitions": {name: x for name, x in definitions().items() if name in FORECAST_BAR},
-        "counts": table.counts, "windows_ns": {part: list(table.window(part)) for part in PARTS},
+        "counts": table.counts, "windows_ns": {part: list(table.window(part)) for part in PARTS if table.counts[part]},
         "profile": profile(table),
     }
 

@@ -105,6 +105,15 @@ def day_block_interval(rows: Floats, days: Ints, seed: int = 0, draws: int = BOO
     return Interval(float(rows.mean()), float(low), float(high), len(sums))
 
 
+def day_block_ratio(numerator: Floats, denominator: Floats, days: Ints, seed: int = 0) -> Interval:
+    """Interval of Σ numerator / Σ denominator by resampling whole days, both sums of a day together."""
+    names, inverse = np.unique(days, return_inverse=True)
+    above, below = (np.bincount(inverse, weights=rows) for rows in (numerator, denominator))
+    picks = np.random.default_rng(seed).integers(0, len(names), size=(BOOTSTRAP_DRAWS, len(names)))
+    low, high = np.quantile(above[picks].sum(axis=1) / below[picks].sum(axis=1), [0.025, 0.975])
+    return Interval(float(above.sum() / below.sum()), float(low), float(high), len(names))
+
+
 def paired_difference(candidate: Floats, baseline: Floats, days: Ints, seed: int = 0) -> Interval:
     """Interval of mean(candidate loss − baseline loss) on the same rows: below 0 the candidate is better."""
     return day_block_interval(candidate - baseline, days, seed)

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from feature_repo.settings import Settings
+
 MODEL_NAME = "candlewick-forecast"
 EXPERIMENT = "candlewick-forecast"
 CHAMPION = "champion"
@@ -65,6 +67,13 @@ def judge(report: Mapping[str, Any], kind: str, champion: Mapping[str, Any] | No
         new, old = (r["volatility"]["15m"]["qlike"]["value"] for r in (report, champion))
         checks.append(Check("qlike_15m_against_champion", new <= old, f"{new:.4f} against {old:.4f}"))
     return Verdict(registered_name(kind), all(c.passed for c in checks), tuple(checks))
+
+
+def unjudged(kind: str) -> Verdict:
+    """Of a model without rows that it has not seen: registered, never promoted."""
+    return Verdict(registered_name(kind), promoted=False, checks=(
+        Check("scored_on_unseen_rows", passed=False, found="no bars after --until; see `candlewick evaluate`"),
+    ))
 
 
 def _volatility_checks(report: Mapping[str, Any]) -> list[Check]:
@@ -170,3 +179,45 @@ def champion_folder(uri: str, name: str, into: Path) -> Path | None:
     except MlflowException:  # MLflow's word for "no such model or alias"
         return None
     return Path(client.download_artifacts(version.run_id, "model", str(into)))
+
+
+def resolve(settings: Settings, model: str) -> Path:
+    """The folder of a model: itself, or of `name`, `name@alias`, `name/version` or an alias of the default name.
+
+    A name alone is its champion. Raises `ValueError` when there is none.
+    """
+    if (folder := Path(model)).is_dir():
+        return folder
+    local = settings.run_dir / "models" / model
+    if local.is_dir():
+        return local
+    name, alias, version = _named(model)
+    client = open_mlflow(settings.mlflow)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_model_version(name, version) if version else client.get_model_version_by_alias(name, alias)
+    except MlflowException:  # MLflow's word for "no such model, alias or version"
+        names = sorted(each.name for each in client.search_registered_models())
+        raise ValueError(
+            f"expected a folder, or a model registered as {model}, found neither; registered: "
+            f"{', '.join(names) or 'none'}",
+        ) from None
+    into = settings.run_dir / "models" / "registered" / found.run_id
+    into.mkdir(parents=True, exist_ok=True)
+    return Path(client.download_artifacts(found.run_id, "model", str(into)))
+
+
+def _named(model: str) -> tuple[str, str, str]:
+    """Name, alias and version of what was asked for.
+
+    >>> _named("champion"), _named("mine@shadow"), _named("mine/3")
+    (('candlewick-forecast', 'champion', ''), ('mine', 'shadow', ''), ('mine', '', '3'))
+    """
+    if "@" in model:
+        name, _, alias = model.partition("@")
+        return name, alias, ""
+    name, _, version = model.partition("/")
+    if version:
+        return name, "", version
+    return (name, CHAMPION, "") if name.startswith(MODEL_NAME) else (MODEL_NAME, model, "")

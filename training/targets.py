@@ -26,15 +26,15 @@ HORIZONS = (5, 15, 60)
 """Minutes ahead of the three volatility targets."""
 SPIKE_HORIZON = 15
 SPIKE_FACTOR = 2.0
-LABELS = "up,flat,rv_5,rv_15,rv_60,spike(15m>2*rv_60),risk(15m>p90_30d)/close-to-close-1m/v1"
+LABELS = "up,flat,rv_5,rv_15,rv_60,spike(5m,15m,60m>2*rv_60),risk(15m>p90_30d)/close-to-close-1m/v2"
 """Names the definition of every target; part of the identity of a set."""
 
 AHEAD: Mapping[str, int] = {
     "return_1": 1, "return_15": 15, "had_1": 1, "had_15": 15, "up": 1, "flat": 1, **{f"rv_{h}": h for h in HORIZONS},
-    "spike": SPIKE_HORIZON, "risk": 15,
+    "spike": SPIKE_HORIZON, "risk": 15, "spike_5": 5, "spike_60": 60,
 }
 """Target → minutes ahead that it looks at: minute t + 1 to t + h, and the close at t, against which a return is."""
-BEHIND: Mapping[str, int] = {"spike": 60}
+BEHIND: Mapping[str, int] = {"spike": 60, "spike_5": 60, "spike_60": 60}
 """Target → minutes of the past that its threshold is made of. That of `risk` is the slow view as known at t."""
 
 
@@ -89,6 +89,7 @@ def targets(closes: Floats, opens: Floats, context: Floats) -> dict[str, Floats]
         **volatility,
         "spike": _outcome(spiked, SPIKE_FACTOR * base),
         "risk": _outcome(volatility["rv_15"], context),
+        **{f"spike_{h}": _outcome(volatility[f"rv_{h}"], SPIKE_FACTOR * base) for h in (5, 60)},
     }
 
 

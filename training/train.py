@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -21,25 +21,32 @@ import numpy as np
 import structlog
 
 from feature_repo.catalogue import definitions
+from feature_repo.contracts import DAY_NS
 from feature_repo.features import FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
+from feature_repo.grid import Ints
 from feature_repo.settings import ROOT, Settings
 from training import card, datasets, registry
+from training.bar_files import BarForm, read_bars
 from training.calibration import Calibration, calibrate, recency, volatility_factors
 from training.costs import CostModel
-from training.dataset import PARTS, Split, TrainingSet, assemble, kernel_rows
+from training.dataset import PARTS, PURGE_NS, Split, TrainingSet, Windows, assemble, kernel_rows, pooled
 from training.evaluate import evaluate, fit_baselines
 from training.export import forecast, session, verify, write_artefact
-from training.fitting import FitConfig, Fitted, fit, part_loss, raw_outputs
+from training.fitting import FitConfig, Fitted, part_loss, raw_outputs
+from training.forecaster import OUTPUTS
 from training.klines import KLINES, MinuteBars, read_klines, simulated_klines
 from training.known import history_lake, known_rows, write_history
 from training.metrics import auc, qlike
-from training.model import OUTPUTS
+from training.models import fit_model
 from training.reference import features_without_reference, histograms, out_of_distribution
+from training.stack import Stack
 from training.targets import HORIZONS, LABELS, SPIKE_FACTOR, SPIKE_HORIZON
 
 LOG = structlog.get_logger()
 Through = Literal["feast", "kernel"]
 QUICK_DAYS = 25
+CALIBRATION_SHARE = 0.15
+"""Of the rows up to `--until`."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,22 @@ class TrainConfig:
     """`feast`: rows as known, read through Feast from the lake. `kernel`: the same rows without the lake."""
     test_stride: int = 1
     """Minutes between scored test rows."""
+    model: str = "transformer"
+    """Of `training.models.MODELS`."""
+    bars: tuple[str, ...] = ()
+    """Files of bars to learn from instead of the data folder's klines."""
+    form: BarForm = field(default_factory=BarForm)
+    until_ns: int | None = None
+    """Nothing that closes later is learnt from; what the bars hold after it is the test part."""
 
     def fitting(self, seed: int) -> FitConfig:
-        budget = {"epochs": 2, "stride": 5, "batch": 256, "budget_s": 20.0} if self.quick else {}
+        budget = {"epochs": 2, "stride": 5, "batch": 256, "budget_s": 20.0, "trees": 60} if self.quick else {}
         return replace(FitConfig(seed=seed), **budget)  # type: ignore[arg-type]
+
+    def recipe(self) -> datasets.Recipe:
+        """How to make the set again."""
+        form = {} if not self.bars else asdict(self.form)
+        return datasets.Recipe(self.quick, self.simulated, self.through, list(self.bars), form, self.until_ns)
 
 
 def run(
@@ -71,8 +90,8 @@ def run(
     """
     started, commit = time.monotonic(), _commit()  # now: the tree may move on while this code runs
     table = training_set(settings, config)
-    datasets.keep(settings, table, datasets.Recipe(config.quick, config.simulated, config.through))
-    fits = [fit(table, config.fitting(seed)) for seed in config.seeds]
+    datasets.keep(settings, table, config.recipe())
+    fits = [fit_model(config.model, table, config.fitting(seed)) for seed in config.seeds]
     fitted = _best_of(fits, table)
     calibration = calibrate(fitted.model, table)
     version = f"{now():%Y%m%d-%H%M%S}-{table.identity[:6]}"
@@ -80,12 +99,14 @@ def run(
     how = {"command": command, "commit": commit}
     facts = {**_facts(table, config, fitted, calibration), **how, "version": version}
     write_artefact(fitted.model, facts, card.unscored(facts), folder)
-    report = score(table, folder, config)
-    verdict = registry.judge(report, _kind(table, config), _champion_report(settings, table, config))
+    report = score(table, folder, config) if table.counts["test"] else None
+    verdict = registry.unjudged(_kind(table, config))
+    if report is not None:
+        verdict = registry.judge(report, _kind(table, config), _champion_report(settings, table, config))
     spread = [{"seed": seed, **seed_scores(f, table)} for seed, f in zip(config.seeds, fits, strict=True)]
     meta = {**facts, "metrics": report, "seed_scores": spread, "gate": verdict.as_dict(),
             "seconds": round(time.monotonic() - started, 1), "run_id": registry.begin(settings.mlflow, version)}
-    write_artefact(fitted.model, meta, card.model_card(meta), folder)
+    write_artefact(fitted.model, meta, card.unscored(meta) if report is None else card.model_card(meta), folder)
     checked = verify(folder)
     recorded = registry.record(settings.mlflow, _run_record(meta), folder, verdict, meta["run_id"])
     if output is not None and verdict.promoted:
@@ -95,18 +116,41 @@ def run(
         "promoted": verdict.promoted, "gate": verdict.as_dict()["checks"], "registry": recorded,
         "p50_ms": checked["p50_ms"], "bytes": checked["bytes"], "seconds": meta["seconds"],
         "installed": str(output) if output is not None and verdict.promoted else None,
-        "metrics": headline(report),
+        "metrics": {} if report is None else headline(report), "model": config.model,
     }
 
 
 def training_set(settings: Settings, config: TrainConfig) -> TrainingSet:
     """The set a run learns from."""
+    if config.bars:
+        return bars_set(config)
     bars = _bars(settings, config)
     if config.quick or config.through == "kernel" or bars.source != "live":
         return assemble(kernel_rows(bars), Split())
     lake = replace(settings, lake_url=history_lake(settings))
     LOG.info("history written", **write_history(bars, lake))
     return assemble(known_rows(bars, lake), Split())
+
+
+def bars_set(config: TrainConfig) -> TrainingSet:
+    """The set of files of bars: all symbols in one, split by time. Raises `ValueError` for what is wrong with them."""
+    rows = pooled([kernel_rows(bars) for bars in read_bars(config.bars, config.form)])
+    if config.until_ns is None:
+        return assemble(rows, Split())
+    return assemble(rows, until_windows(np.sort(rows.close_ns), config.until_ns))
+
+
+def until_windows(close_ns: Ints, until_ns: int) -> Windows:
+    """Train and calibration (the last `CALIBRATION_SHARE` of those rows) up to a time, the rest test."""
+    before, after = close_ns[close_ns <= until_ns], close_ns[close_ns > until_ns]
+    if not len(before):
+        raise ValueError(f"expected bars up to --until {_iso(until_ns)}, found none before {_iso(int(close_ns[0]))}")
+    first, cut = int(before[0]), int(before[int((1 - CALIBRATION_SHARE) * len(before))] // DAY_NS * DAY_NS)
+    # A test of less than a day behind a day's embargo is no test.
+    last = int(after[-1]) + PURGE_NS if len(after) and after[-1] > until_ns + 2 * DAY_NS else until_ns
+    if not first < cut < until_ns - DAY_NS:
+        raise ValueError(f"expected bars of at least ten days up to --until, found {_iso(first)} to {_iso(until_ns)}")
+    return Windows.between((first, cut, until_ns, last))
 
 
 def _bars(settings: Settings, config: TrainConfig) -> MinuteBars:
@@ -127,14 +171,16 @@ def seed_scores(fitted: Fitted, table: TrainingSet) -> dict[str, float]:
     """How much the seed matters: scores of one fit on the test part, taken after the choice was made."""
     # Every test minute: the AUC of direction on every 5th was 0.493 to 0.517, by which minute of five one took.
     tune, at = table.part("calibration", 5), table.part("test")
+    found = {"calibration_loss": part_loss(fitted.model, table, "calibration", stride=5), "seconds": fitted.seconds}
+    if not len(at):
+        return found
     factors = volatility_factors(raw_outputs(fitted.model, table, tune), table, tune, recency(table.close_ns[tune]))
     raw = raw_outputs(fitted.model, table, at)
     f, up = np.exp(raw.ln_f_BK.double().numpy()) * factors, table.targets["up"][at]
     known = np.isfinite(up)
     return {
-        "calibration_loss": part_loss(fitted.model, table, "calibration", stride=5),
-        **{f"test_qlike_{h}m": qlike(table.targets[f"rv_{h}"][at], f[:, k]) for k, h in enumerate(HORIZONS)},
-        "test_auc_up": auc(up[known], raw.up_B.double().numpy()[known]), "seconds": fitted.seconds,
+        **found, **{f"test_qlike_{h}m": qlike(table.targets[f"rv_{h}"][at], f[:, k]) for k, h in enumerate(HORIZONS)},
+        "test_auc_up": auc(up[known], raw.up_B.double().numpy()[known]),
     }
 
 
@@ -167,7 +213,8 @@ def _facts(
 ) -> dict[str, Any]:
     """What meta.json says besides the scores and how it was made."""
     return {
-        "name": registry.MODEL_NAME, "source": table.rows.source, "symbol": table.rows.symbol,
+        "name": registry.MODEL_NAME, "kind": config.model, **_shares(fitted),
+        "source": table.rows.source, "symbol": table.rows.symbol,
         "feature_set": FEATURE_SET, "feature_service": "forecast_bar_v1", "features": list(FORECAST_BAR),
         "feature_definitions": {name: x for name, x in definitions().items() if name in FORECAST_BAR},
         "sequence_length": SEQUENCE_LENGTH, "inputs": ["sequence", "context"], "outputs": list(OUTPUTS),
@@ -179,13 +226,19 @@ def _facts(
         "reference_histograms": histograms(table), "without_reference": features_without_reference(),
         "dataset": {
             "identity": table.identity, "content": table.rows.content, "counts": table.counts,
-            "through": "kernel" if config.quick or table.rows.source != "live" else config.through,
-            "windows": {part: [_iso(ns) for ns in table.window(part)] for part in PARTS},
+            "through": "kernel" if config.quick or config.bars or table.rows.source != "live" else config.through,
+            "windows": {part: [_iso(ns) for ns in table.window(part)] for part in PARTS if table.counts[part]},
+            "files": [Path(name.partition("=")[2] or name).name for name in config.bars],
         },
         "training_window": [_iso(ns) for ns in table.window("train")],
         "fit": {**asdict(config.fitting(config.seeds[0])), "seeds": list(config.seeds), "history": fitted.history,
                 "parameters": sum(p.numel() for p in fitted.model.parameters())},
     }
+
+
+def _shares(fitted: Fitted) -> dict[str, Any]:
+    """A stack's weights by head and member."""
+    return {"stack_weights": fitted.model.shares()} if isinstance(fitted.model, Stack) else {}
 
 
 def _iso(at_ns: int) -> str:
@@ -207,7 +260,7 @@ def _run_record(meta: dict[str, Any]) -> registry.RunRecord:
               "feature_set": meta["feature_set"], "labels": meta["labels"]}
     tags = {"version": meta["version"], "source": meta["source"], "commit": meta["commit"], "command": meta["command"],
             "dataset": meta["dataset"]["identity"]}
-    return registry.RunRecord(params, headline(meta["metrics"]), tags)
+    return registry.RunRecord(params, headline(meta["metrics"]) if meta["metrics"] else {}, tags)
 
 
 def headline(report: dict[str, Any]) -> dict[str, float]:

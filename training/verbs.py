@@ -3,27 +3,85 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from feature_repo.contracts import ModelRefused
 from feature_repo.logs import configure
 from feature_repo.settings import Settings, load_settings
+from training.bar_files import BarForm, parse_time
 
 
-def train(quick: bool, simulated: bool, seeds: int, install: Path | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Bars:
+    """Files of bars and how to read them, as options say it."""
+
+    files: tuple[str, ...] = ()
+    form: BarForm = field(default_factory=BarForm)
+
+
+def bars(
+    files: Sequence[str], columns: Sequence[str], time_column: str | None, time_means: str | None,
+    time_unit: str | None, **form: str | None,
+) -> Bars:
+    """Options as a form. Raises `ValueError` for a word that is none of an option's."""
+    pairs = [text.partition("=") for text in columns]
+    if unpaired := [name for name, separator, _ in pairs if not separator]:
+        raise ValueError(f"expected --column FIELD=NAME, found {', '.join(unpaired)}")
+    given: dict[str, Any] = {"time": time_column, "label": time_means, "unit": time_unit, **form}
+    known = {name: value for name, value in given.items() if value is not None}
+    return Bars(tuple(files), BarForm(columns={name: own for name, _, own in pairs}, **known))
+
+
+def train(
+    quick: bool, simulated: bool, seeds: tuple[int, ...], install: Path | None, model: str = "transformer",
+    given: Bars | None = None, until: str | None = None,
+) -> dict[str, Any]:
     """One training run; its report. Without the data folder it learns from a simulated market and says so."""
     from training.klines import KLINES
     from training.train import TrainConfig, run
 
+    given = given or Bars()
+    if until is not None and not given.files:
+        raise ValueError("expected --bars FILE… with --until, found none")
     settings = _ready("train")
-    simulated = simulated or (quick and not (settings.data_dir / KLINES).exists())
-    config = TrainConfig(quick=quick, simulated=simulated, seeds=(0,) if quick else tuple(range(seeds)))
-    return run(settings, config, _command(quick, simulated, seeds, install), install)
+    simulated = simulated or (quick and not given.files and not (settings.data_dir / KLINES).exists())
+    if simulated and given.files:
+        raise ValueError("expected --bars or --simulated, found both")
+    config = TrainConfig(
+        quick=quick, simulated=simulated, seeds=seeds, model=model, bars=given.files, form=given.form,
+        until_ns=None if until is None else parse_time(until),
+    )
+    return run(settings, config, _command(config, install, until), install)
 
 
-def evaluate(folder: Path | None, simulated: bool) -> dict[str, Any]:
-    """Scores of an artefact on the test part of the same history."""
+def evaluate(
+    model: str | None, given: Bars, span: tuple[str | None, str | None], baselines: bool, train_files: Sequence[str],
+    seed: int, html: Path | None,
+) -> dict[str, Any]:
+    """Scores of a model on bars, and the page where it is asked for."""
+    import time
+
+    from training.evaluation import Request, evaluate_bars
+    from training.progress import on_stderr
+    from training.report_page import page, write
+
+    settings = _ready("evaluate")
+    start, end = (None if text is None else parse_time(text) for text in span)
+    request = Request(
+        model or str(settings.model_dir), given.files, given.form, start, end, baselines, tuple(train_files), seed,
+    )
+    report, scored, others = evaluate_bars(settings, request, on_stderr())
+    if html is not None:
+        write(html, page(report, scored, time.time_ns(), others=others))
+        report["page"] = str(html)
+    return report
+
+
+def evaluate_test_part(folder: Path | None, simulated: bool) -> dict[str, Any]:
+    """Scores of an artefact on the test part of the data folder's history, as the gate judges it."""
     from training.card import read_meta
     from training.export import verify as check
     from training.train import TrainConfig, score, training_set
@@ -36,6 +94,20 @@ def evaluate(folder: Path | None, simulated: bool) -> dict[str, Any]:
     trained_on = read_meta(folder)["dataset"]["identity"]
     return {"folder": str(folder), "dataset": table.identity, "same_dataset": trained_on == table.identity,
             **score(table, folder, config)}
+
+
+def walk_forward(
+    given: Bars, models: Sequence[str], seeds: int, blocks: int, days: int, output: Path | None, quick: bool,
+) -> dict[str, Any]:
+    """Walk-forward table of models over calendar blocks; goes on where it was stopped."""
+    from training.klines import KLINES
+    from training.progress import on_stderr
+    from training.walkforward import Plan, run
+
+    settings = _ready("walkforward")
+    files = given.files or (str(settings.data_dir / KLINES),)
+    plan = Plan(files, given.form, tuple(models), tuple(range(seeds)), blocks, days, quick=quick)
+    return run(plan, output or settings.run_dir / "walkforward", on_stderr())
 
 
 def verify(folder: Path | None) -> tuple[dict[str, Any], bool]:
@@ -55,7 +127,10 @@ def rebuild(named: str, output: Path | None) -> dict[str, Any]:
     from training.train import TrainConfig, training_set
 
     def make(settings: Settings, recipe: datasets.Recipe) -> Any:
-        config = TrainConfig(quick=recipe.quick, simulated=recipe.simulated, through=recipe.through)
+        config = TrainConfig(
+            quick=recipe.quick, simulated=recipe.simulated, through=recipe.through, bars=tuple(recipe.bars),
+            form=BarForm(**recipe.form), until_ns=recipe.until_ns,
+        )
         return training_set(settings, config)
 
     return datasets.rebuild(_ready("dataset"), named, make, output)
@@ -67,7 +142,15 @@ def _ready(component: str) -> Settings:
     return settings
 
 
-def _command(quick: bool, simulated: bool, seeds: int, install: Path | None) -> str:
-    words = ["candlewick", "train", *(["--quick"] if quick else ["--seeds", str(seeds)])]
-    words += ["--simulated"] if simulated else []
+def _command(config: Any, install: Path | None, until: str | None) -> str:
+    """The command again, with the files' names alone: an artefact names no machine's folders."""
+    words = ["candlewick", "train", *(["--quick"] if config.quick else [])]
+    words += ["--simulated"] if config.simulated else []
+    if config.bars:
+        words += ["--bars", *(Path(name.partition("=")[2] or name).name for name in config.bars)]
+    words += ["--until", until] if until else []
+    words += ["--model", config.model] if config.model != "transformer" else []
+    seeds = config.seeds
+    if not config.quick:
+        words += ["--seeds", str(len(seeds))] if seeds == tuple(range(len(seeds))) else ["--seed", str(seeds[0])]
     return shlex.join([*words, *(["--install", str(install)] if install else [])])

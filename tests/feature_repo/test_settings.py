@@ -24,6 +24,7 @@ def test_local_defaults_are_loopback_and_the_ports_file_equals_the_table() -> No
     ("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092", "kafka", "kafka:9092"),
     ("CANDLEWICK_LAKE_URL", "s3://bucket/lake", "lake", "s3://bucket/lake"),
     ("CANDLEWICK_RUN_DIR", "/var/candlewick", "run_dir", Path("/var/candlewick")),
+    ("CANDLEWICK_COST_FEE_BPS", "4.5", "cost_fee_bps", 4.5),
 ])
 def test_the_environment_sets(name: str, value: str, field: str, expected: object) -> None:
     assert getattr(load_settings({name: value}), field) == expected
@@ -48,6 +49,8 @@ def test_nobody_outside_can_put_half_a_stack_under_another_name() -> None:
 @pytest.mark.parametrize(("environ", "message"), [
     ({"CANDLEWICK_PORTS_REDIS": "ninety"}, "ports.redis: expected 1 to 65535, found 'ninety'"),
     ({"CANDLEWICK_PORTS_REDIS": "70000"}, "ports.redis: expected 1 to 65535, found '70000'"),
+    ({"CANDLEWICK_COST_FEE_BPS": "-1"}, "cost_fee_bps: expected a number of at least 0, found '-1'"),
+    ({"CANDLEWICK_COST_SLIPPAGE_BPS": "nan"}, "cost_slippage_bps: expected a number of at least 0, found 'nan'"),
     ({"CANDLEWICK_PROFILE": "moon"}, "profile file expected at"),
 ])
 def test_a_wrong_setting_is_named(environ: dict[str, str], message: str) -> None:

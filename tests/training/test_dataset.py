@@ -8,7 +8,7 @@ import pytest
 from feature_repo.contracts import DAY_NS, MINUTE_NS
 from feature_repo.features import FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.history import BarHistory
-from training.dataset import SEAM, Split, TrainingSet, assemble, dense_places, kernel_rows
+from training.dataset import SEAM, Split, TrainingSet, Windows, assemble, dense_places, kernel_rows, pooled
 from training.klines import MinuteBars
 from training.targets import HORIZONS
 
@@ -82,3 +82,30 @@ def test_too_little_history_is_refused_with_what_to_do(bars: MinuteBars) -> None
     short = replace(bars, close_ns=bars.close_ns[:900], columns={k: v[:900] for k, v in bars.columns.items()})
     with pytest.raises(ValueError, match="give more days"):
         assemble(kernel_rows(short))
+
+
+def test_two_symbols_in_one_set_share_the_parts_times_and_nothing_reaches_across(bars: MinuteBars) -> None:
+    other = replace(bars, symbol="ETHUSDT", columns={k: v * 1.5 for k, v in bars.columns.items()})
+    alone, both = kernel_rows(bars), pooled([kernel_rows(bars), kernel_rows(other)])
+    one, two = assemble(alone), assemble(both)
+    n = len(one.close_ns)
+    assert two.rows.symbol == "BTCUSDT+ETHUSDT"
+    assert set(two.symbol_M[: n]) == {"", "BTCUSDT"}
+    assert np.array_equal(two.parts[:n], one.parts), "the first symbol's parts are what they were"
+    assert two.window("test") == one.window("test")
+    first = int(two.place[len(alone.close_ns)])
+    assert first - (n - 1) == SEAM, "as far apart as a long hole"
+    assert np.isnan(two.targets["rv_5"][n - 3])
+    eth = np.flatnonzero(two.symbol_M == "ETHUSDT")
+    assert np.allclose(two.targets["rv_15"][eth], one.targets["rv_15"][one.place], equal_nan=True)
+
+
+def test_parts_by_time_are_purged_and_may_be_left_out_on_purpose(bars: MinuteBars) -> None:
+    first, last = int(bars.close_ns[0]), int(bars.close_ns[-1])
+    cut = first // DAY_NS * DAY_NS + 12 * DAY_NS
+    found = assemble(kernel_rows(bars), Windows.between((first, cut, cut + 5 * DAY_NS, cut + 5 * DAY_NS)))
+    assert found.counts["test"] == 0
+    assert found.window("train")[1] == cut - max(HORIZONS) * MINUTE_NS
+    assert found.window("calibration")[0] == cut + DAY_NS
+    with pytest.raises(ValueError, match=r"none in test\); give more days"):
+        assemble(kernel_rows(bars), Windows.between((first, cut, last + DAY_NS, last + 9 * DAY_NS)))

@@ -11,7 +11,7 @@ from training.calibration import calibrate, platt_fit
 from training.dataset import TrainingSet
 from training.export import forecast, onnx_bytes, session
 from training.fitting import FitConfig, Fitted, fit, raw_outputs
-from training.model import OUTPUTS
+from training.forecaster import OUTPUTS
 from training.targets import HORIZONS
 
 
@@ -67,10 +67,10 @@ def test_a_market_twice_as_loud_has_twice_the_volatility_up_to_hars_own_reversio
 ) -> None:
     sequence, context = rows(table, 5)
     loud = sequence.copy()
-    scaled = [i for i, kind in enumerate(fitted.model.config.kinds) if kind in ("volatility", "return")]
+    scaled = [i for i, kind in enumerate(fitted.model.columns.kinds) if kind in ("volatility", "return")]
     loud[:, :, scaled] *= 2
     found, louder = (forecast(session(folder), s, context) for s in (sequence, loud))
-    har = fitted.har.coefficients_GK[1:].sum(axis=0)
+    har = fitted.model.har_GK.numpy()[1:].sum(axis=0)
     for k, h in enumerate(HORIZONS):
         ratio = louder[f"volatility_{h}m"] / found[f"volatility_{h}m"]
         # HAR's coefficients sum to less than 1 (reversion to its mean level); inputs are relative to HAR, so δ moves

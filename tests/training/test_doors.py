@@ -1,0 +1,88 @@
+"""The doors a reviewer uses: train on files up to a time, evaluate by folder or name on later ones, with baselines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from feature_repo.contracts import DAY_NS, MINUTE_NS, ModelRefused
+from feature_repo.settings import Settings
+from tests.training.made_files import bar_file
+from training import evaluation, verbs
+from training.bar_files import BarForm
+from training.evaluation import Request, evaluate_bars
+from training.klines import MinuteBars
+from training.progress import silent
+from training.registry import resolve
+from training.train import TrainConfig, run, until_windows
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # imports of MLflow and torch warn about their dependencies
+FORM = BarForm(source="simulated")
+
+
+def test_nothing_after_until_is_learnt_from_and_what_follows_is_the_test(bars: MinuteBars) -> None:
+    until = int(bars.close_ns[0]) // DAY_NS * DAY_NS + 18 * DAY_NS
+    windows = until_windows(bars.close_ns, until)
+    assert windows.train is not None
+    assert windows.calibration is not None
+    assert windows.test == (until + DAY_NS, int(bars.close_ns[-1]))
+    assert windows.calibration[1] == until - 60 * MINUTE_NS
+    assert windows.train[1] + 60 * MINUTE_NS + DAY_NS == windows.calibration[0]
+    assert until_windows(bars.close_ns[bars.close_ns <= until], until).test is None
+    with pytest.raises(ValueError, match="at least ten days up to --until"):
+        until_windows(bars.close_ns, int(bars.close_ns[0]) + 3 * DAY_NS)
+    with pytest.raises(ValueError, match=r"expected bars up to --until .*, found none before"):
+        until_windows(bars.close_ns, int(bars.close_ns[0]) - DAY_NS)
+
+
+def test_an_artefact_says_which_files_it_is_of_without_their_folder(tmp_path: Path) -> None:
+    config = TrainConfig(bars=(f"ETHUSDT={tmp_path}/eth.csv", str(tmp_path / "b.parquet")), model="lstm", seeds=(4,))
+    assert verbs._command(config, None, "2025-07-11") == (
+        "candlewick train --bars eth.csv b.parquet --until 2025-07-11 --model lstm --seed 4"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.timeout(600)
+def test_a_model_of_files_is_found_by_name_and_scored_beside_baselines_of_its_own_rows(
+    tmp_path: Path, bars: MinuteBars, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings(run_dir=tmp_path / "run", data_dir=tmp_path / "none")
+    path, until = bar_file(tmp_path, bars), int(bars.close_ns[0]) // DAY_NS * DAY_NS + 18 * DAY_NS
+    config = TrainConfig(quick=True, model="har", bars=(str(path),), form=FORM, until_ns=until, seeds=(0,))
+    made = run(settings, config, "test")
+    meta = json.loads((Path(made["folder"]) / "meta.json").read_text())
+    assert (meta["kind"], meta["dataset"]["files"]) == ("har", ["bars.parquet"])
+    assert resolve(settings, f"{made['registry']['model']}/{made['registry']['version']}").is_dir()
+    with pytest.raises(ValueError, match="registered: candlewick-forecast-simulated"):
+        resolve(settings, "nobody")
+
+    monkeypatch.setattr(evaluation, "BASELINES", ("har", "logistic", "reversal"))
+    asked = Request(made["folder"], [path], FORM, until + DAY_NS, baselines=True, stride=5, trees=20)
+    report, scored, others = evaluate_bars(settings, asked, silent)
+    assert set(report) >= {"direction", "volatility", "spike", "risk", "intervals", "pnl", "baselines", "red_flags"}
+    assert {*report["direction"]} >= {"accuracy", "auc", "brier", "ece"}
+    assert set(report["volatility"]) == set(report["spike"]) == {"5", "15", "60"}
+    assert report["seen_in_training"] == 0
+    # The artefact is HAR, fitted on the same rows by the same rule: every fifth of them.
+    assert report["baselines"]["har"]["model_minus_it"]["qlike_15"]["value"] == pytest.approx(0, abs=1e-6)
+    assert report["baselines"]["reversal"]["volatility"]["15"]["qlike"] is None
+    assert report["baselines"]["har"]["direction"]["auc"] is None
+    assert len(scored) == len(others["logistic"]) == report["decisions"]
+    assert int(scored.close_ns_N[0]) >= until + DAY_NS
+    json.dumps(report, allow_nan=False)
+
+    seen, _, _ = evaluate_bars(settings, replace(asked, start_ns=None, end_ns=until, baselines=False), silent)
+    assert seen["seen_in_training"] > 10_000
+    later = bar_file(tmp_path, replace(bars, close_ns=bars.close_ns + 90 * DAY_NS), "later.parquet")
+    with pytest.raises(ValueError, match="give those bars too by --train-bars"):
+        evaluate_bars(settings, replace(asked, files=[later], start_ns=None), silent)
+    with pytest.raises(ValueError, match="expected bars between --from"):
+        evaluate_bars(settings, replace(asked, start_ns=until + 400 * DAY_NS), silent)
+    (Path(made["folder"]) / "MODEL_CARD.md").write_text("another")
+    with pytest.raises(ModelRefused, match=r"checksum of MODEL_CARD\.md"):
+        evaluate_bars(settings, asked, silent)

@@ -1,0 +1,134 @@
+"""Every model behind one interface: fitted under a seed, calibrated, exported, equal in torch and ONNX."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training.calibration import calibrate
+from training.dataset import TrainingSet
+from training.export import forecast, onnx_bytes, session
+from training.fitting import FitConfig, raw_outputs
+from training.forecaster import OUTPUTS, Forecaster, bar_columns
+from training.metrics import qlike
+from training.models import MODELS, STACKED, fit_model
+from training.stack import fit_stack
+from training.tabular import HarForecaster, tabular
+from training.trees import TreeBank
+
+CONFIG = FitConfig(epochs=1, stride=8, batch=256, seed=1, trees=30)
+MAY_BE_UNKNOWN = {"risk_score"}
+
+
+@pytest.fixture(scope="module")
+def calibrated(table: TrainingSet):  # type: ignore[no-untyped-def]
+    @cache
+    def fitted(name: str) -> Forecaster:
+        model = fit_model(name, table, CONFIG).model
+        calibrate(model, table, stride=3)
+        return model
+
+    return fitted
+
+
+def nulled(table: TrainingSet, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The last n test rows, one with a masked beginning, nulls sprinkled over every third minute."""
+    at = table.part("test")[-n:]
+    sequence = table.sequences(at).copy()
+    sequence[0, :40] = np.nan
+    sequence[1::2, :, 2::5][:, ::3] = np.nan
+    return sequence, table.context[at, None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_onnx_equals_torch_for_any_batch_with_nulls(calibrated, table: TrainingSet, tmp_path: Path, name: str) -> None:  # type: ignore[no-untyped-def]
+    model = calibrated(name)
+    (tmp_path / "model.onnx").write_bytes(onnx_bytes(model))
+    running = session(tmp_path)
+    for batch in (1, 3, 64):
+        sequence, context = nulled(table, batch)
+        with torch.no_grad():
+            expected = model(torch.from_numpy(sequence), torch.from_numpy(context))
+        found = forecast(running, sequence, context)
+        assert tuple(found) == OUTPUTS
+        for output, values in zip(OUTPUTS, expected, strict=True):
+            assert found[output].shape == (batch,)
+            assert np.allclose(found[output], values.numpy(), rtol=1e-5, atol=1e-5), (batch, output)
+            assert np.isfinite(found[output]).all(), (batch, output)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_forecasts_are_unbiased_where_they_were_calibrated(calibrated, table: TrainingSet, name: str) -> None:  # type: ignore[no-untyped-def]
+    model, at = calibrated(name), table.part("calibration", 3)
+    with torch.no_grad():
+        outputs = model(torch.from_numpy(table.sequences(at)), torch.from_numpy(table.context[at, None]))
+    found = {output: values.numpy() for output, values in zip(OUTPUTS, outputs, strict=True)}
+    for h in (5, 15, 60):
+        assert np.mean((table.targets[f"rv_{h}"][at] / found[f"volatility_{h}m"]) ** 2) == pytest.approx(1, abs=0.02)
+    for output, target in {"spike_prob_5m": "spike_5", "spike_prob": "spike", "spike_prob_60m": "spike_60"}.items():
+        outcome = table.targets[target][at]
+        known = np.isfinite(outcome)
+        assert found[output][known].mean() == pytest.approx(outcome[known].mean(), abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["gradient_boosting", "random_forest", "isolation_forest", "logistic"])
+def test_two_fits_with_one_seed_are_equal(table: TrainingSet, name: str) -> None:
+    at = table.part("test", 20)
+    first, second = (raw_outputs(fit_model(name, table, CONFIG).model, table, at) for _ in range(2))
+    for one, two in zip(first.logits(), second.logits(), strict=True):
+        assert torch.equal(one, two)
+    assert torch.equal(first.ln_f_BK, second.ln_f_BK)
+
+
+def test_the_tree_node_answers_what_scikit_learn_does_on_the_thresholds_too(table: TrainingSet, calibrated) -> None:  # type: ignore[no-untyped-def]
+    from sklearn.ensemble import HistGradientBoostingRegressor, IsolationForest, RandomForestRegressor
+
+    x = tabular(calibrated("har"), table, table.part("train", 8))
+    y = np.nan_to_num(x[:, :2].astype(np.float64)) + 1e-3 * np.arange(len(x))[:, None] / len(x)
+    boosting = HistGradientBoostingRegressor(max_iter=20, random_state=0).fit(x, y[:, 0])
+    forest = RandomForestRegressor(20, max_depth=8, random_state=0).fit(x, y)
+    isolation = IsolationForest(30, random_state=0).fit(x)
+    assert np.allclose(TreeBank.of_boosting([boosting]).answer(x)[:, 0], boosting.predict(x), atol=1e-5)
+    assert np.allclose(TreeBank.of_forests([(forest, (0, 1))]).answer(x), forest.predict(x), atol=1e-5)
+    # scikit-learn's score is −2^(−length / c) with the c of its sample size: monotone in the mean length.
+    length = TreeBank.of_isolation(isolation).answer(x)[:, 0]
+    c = 2 * (np.log(255) + np.euler_gamma) - 2 * 255 / 256
+    assert np.allclose(-(2.0 ** (-length / c)), isolation.score_samples(x), atol=1e-5)
+
+
+def test_boosting_learns_what_har_cannot(table: TrainingSet, calibrated) -> None:  # type: ignore[no-untyped-def]
+    at = table.part("test")
+    y = table.targets["rv_60"][at]
+    boosted, har = (np.exp(raw_outputs(calibrated(n), table, at).ln_f_BK.double().numpy()) for n in
+                    ("gradient_boosting", "har"))
+    losses = [qlike(y, f[:, 2] * np.sqrt(np.mean((y / f[:, 2]) ** 2))) for f in (boosted, har)]
+    assert losses[0] < losses[1], "the simulated market has a daily cycle"
+
+
+def test_a_model_that_is_not_there_is_refused(table: TrainingSet) -> None:
+    with pytest.raises(ValueError, match=r"expected a model of transformer, lstm, .*, found oracle"):
+        fit_model("oracle", table, CONFIG)
+
+
+def test_a_stack_lies_between_its_members_and_shows_what_each_weighs(calibrated, table: TrainingSet) -> None:  # type: ignore[no-untyped-def]
+    stack = calibrated("stack")
+    for head, shares in stack.shares().items():
+        assert set(shares) == set(STACKED)
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-5), head
+        assert min(shares.values()) >= 0, head
+    at = table.part("test", 7)
+    mixed = raw_outputs(stack, table, at).ln_f_BK
+    members = torch.stack([raw_outputs(m, table, at).ln_f_BK + m.ln_scale_K for m in stack.members.values()])
+    assert (mixed <= members.amax(dim=0) + 1e-5).all()
+    assert (mixed >= members.amin(dim=0) - 1e-5).all()
+
+
+def test_a_useless_member_gets_next_to_no_weight(calibrated, table: TrainingSet) -> None:  # type: ignore[no-untyped-def]
+    noise = HarForecaster(bar_columns())  # coefficients of 0: e^0 whatever the market
+    stack = fit_stack({"har": calibrated("har"), "noise": noise}, table)
+    assert all(shares["noise"] < 0.05 for head, shares in stack.shares().items() if head.startswith("volatility"))

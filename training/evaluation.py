@@ -1,0 +1,211 @@
+"""Evaluation: any artefact on bars of any venue and period, beside baselines fitted on the rows it was fitted on.
+
+    report, scored, others = evaluate_bars(settings, Request(model="champion", files=["bars.parquet"], baselines=True))
+
+Rows before `--from` only fill windows. Baselines learn from the model's own train and calibration rows, and from
+nothing later: from the evaluated files where these reach that far back, else from `--train-bars`, else from the data
+folder's klines. A period that the model has seen is reported as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_repo.contracts import DAY_NS
+from feature_repo.settings import Settings
+from training import registry
+from training.bar_files import BarForm, read_bars
+from training.calibration import calibrate
+from training.card import read_meta
+from training.costs import CostModel
+from training.dataset import Span, TrainingSet, Windows, assemble, kernel_rows, pooled
+from training.export import verify
+from training.fitting import FitConfig
+from training.klines import KLINES, MinuteBars
+from training.models import BASELINES, MODELS, fit_model
+from training.pnl import compare
+from training.red_flags import red_flags
+from training.scored import Scored
+from training.scores import differences, scores
+from training.scoring import Facts, artefact_answers, model_answers, scored_rows
+from training.targets import HORIZONS
+
+WARM_UP_NS = 32 * DAY_NS
+"""Read before the period: the risk percentile looks back 30 days."""
+SAME_ROWS = 0.95
+"""So many of the model's training rows must be in a history that its baselines are to learn from."""
+Say = Callable[[str], None]
+Found = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for."""
+
+    model: str
+    """A folder, a registered name, `name@alias`, `name/version`, or an alias of the default name."""
+    files: Sequence[str | Path]
+    form: BarForm = field(default_factory=BarForm)
+    start_ns: int | None = None
+    end_ns: int | None = None
+    """Decisions whose minute closes within [start, end]."""
+    baselines: bool = False
+    train_files: Sequence[str | Path] = ()
+    seed: int = 0
+    stride: int = 3
+    """Minutes between the rows that baselines are fitted on."""
+    trees: int = 400
+
+
+def evaluate_bars(
+    settings: Settings, request: Request, say: Say,
+) -> tuple[Found, Scored, dict[str, Scored]]:
+    """The report, the model's decisions and the baselines'. Raises `ValueError` for bars, `ModelRefused` for models."""
+    folder = registry.resolve(settings, request.model)
+    verify(folder, probe_ms=False)
+    meta = read_meta(folder)
+    say(f"reading {len(request.files)} files of bars")
+    bars = read_bars(request.files, request.form)
+    table, at = _asked(bars, request)
+    say(f"{len(at):,} minutes to score")
+    answers = artefact_answers(folder, table, at)
+    history = _history(settings, request, bars, meta, say)
+    fitted = _baselines(history, request, say) if history is not None else {}
+    other_answers = {name: (model_answers(model, table, at), facts) for name, (model, facts) in fitted.items()}
+    har = other_answers["har"][0] if "har" in other_answers else None
+    scored = scored_rows(meta["version"], table, at, answers, Facts.of(meta), har)
+    others = {name: scored_rows(name, table, at, each, facts, har) for name, (each, facts) in other_answers.items()
+              if request.baselines}
+    report = {**_about(folder, meta, table, at, request), **judged(scored, others, CostModel.of(settings))}
+    return report, scored, others
+
+
+def judged(scored: Scored, others: Mapping[str, Scored], costs: CostModel) -> Found:
+    """Scores, money and red flags of a model, and its baselines' scores with paired differences."""
+    return {
+        **scores(scored), "pnl": compare(scored, others, costs), "red_flags": red_flags(scored),
+        "baselines": {
+            name: {**scores(other), "model_minus_it": differences(scored, other)} for name, other in others.items()
+        },
+    }
+
+
+def _asked(bars: Sequence[MinuteBars], request: Request) -> tuple[TrainingSet, Any]:
+    """The set whose test part is the period asked for."""
+    first = min(int(each.close_ns[0]) for each in bars) if request.start_ns is None else request.start_ns
+    last = max(int(each.close_ns[-1]) for each in bars) if request.end_ns is None else request.end_ns
+    inside = [bars_within(each, first - WARM_UP_NS, last + DAY_NS) for each in bars]
+    kept = [each for each in inside if len(each.close_ns)]
+    if not kept or first > last:
+        spans = ", ".join(f"{b.symbol} {iso(int(b.close_ns[0]))} to {iso(int(b.close_ns[-1]))}" for b in bars)
+        raise ValueError(f"expected bars between --from {iso(first)} and --to {iso(last)}, found {spans}")
+    table = assemble(pooled([kernel_rows(each) for each in kept]), Windows(test=(first, last)))
+    return table, table.part("test")
+
+
+def bars_within(bars: MinuteBars, first_ns: int, last_ns: int) -> MinuteBars:
+    """The bars that close within [first, last]."""
+    kept = (bars.close_ns >= first_ns) & (bars.close_ns <= last_ns)
+    return replace(bars, close_ns=bars.close_ns[kept], columns={k: v[kept] for k, v in bars.columns.items()})
+
+
+def iso(at_ns: int) -> str:
+    """ISO 8601, UTC."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat()
+
+
+def _ns(text: str) -> int:
+    from training.bar_files import parse_time
+
+    return parse_time(text)
+
+
+def model_windows(meta: Mapping[str, Any]) -> Windows:
+    """When a model's train and calibration rows were decided."""
+    windows = meta["dataset"]["windows"]
+    spans = [tuple(map(_ns, windows[part])) for part in ("train", "calibration")]
+    return Windows(train=(spans[0][0], spans[0][1]), calibration=(spans[1][0], spans[1][1]))
+
+
+def _history(
+    settings: Settings, request: Request, bars: Sequence[MinuteBars], meta: Mapping[str, Any], say: Say,
+) -> TrainingSet | None:
+    """The model's own training rows; None where they are not at hand and were not asked for."""
+    windows, wanted = model_windows(meta), meta["dataset"]["counts"]["train"]
+    places: list[Callable[[], Sequence[MinuteBars]]] = [lambda: bars]
+    if request.train_files:
+        places.insert(0, lambda: read_bars(request.train_files, request.form))
+    if (settings.data_dir / KLINES).exists():
+        places.append(lambda: read_bars([settings.data_dir / KLINES]))
+    found = 0
+    for place in places:
+        table = _within(place(), windows)
+        found = max(found, table.counts["train"] if table else 0)
+        if table is not None and table.counts["train"] >= SAME_ROWS * wanted:
+            say(f"baselines learn from {table.counts['train']:,} of the model's {wanted:,} training rows")
+            return table
+    if request.baselines:
+        spans = " and ".join(f"{iso(a)} to {iso(b)}" for a, b in _spans(windows))
+        raise ValueError(
+            f"expected the model's {wanted:,} training rows ({spans}) for its baselines, found {found:,}; give those "
+            "bars too by --train-bars FILE…",
+        )
+    return None
+
+
+def _spans(windows: Windows) -> list[Span]:
+    return [span for span in windows.spans() if span is not None]
+
+
+def _within(bars: Sequence[MinuteBars], windows: Windows) -> TrainingSet | None:
+    """The set of these windows; None where the bars do not reach into each."""
+    spans = _spans(windows)
+    first, last = spans[0][0] - WARM_UP_NS, spans[-1][1] + DAY_NS
+    kept = [each for each in (bars_within(each, first, last) for each in bars) if len(each.close_ns)]
+    reach = all(any(((b.close_ns >= lo) & (b.close_ns <= hi)).any() for b in kept) for lo, hi in spans)
+    if not kept or not reach:
+        return None
+    return assemble(pooled([kernel_rows(each) for each in kept]), windows)
+
+
+def _baselines(table: TrainingSet, request: Request, say: Say) -> dict[str, tuple[Any, Facts]]:
+    """Fitted and calibrated as the model is; HAR alone, the reference, where baselines were not asked for."""
+    found = {}
+    for name in BASELINES if request.baselines else ("har",):
+        say(f"fitting {name}")
+        fitted = fit_model(name, table, FitConfig(seed=request.seed, stride=request.stride, trees=request.trees))
+        found[name] = (fitted.model, calibrated_facts(name, fitted.model, table))
+    return found
+
+
+def calibrated_facts(name: str, model: Any, table: TrainingSet, ood: Mapping[str, Any] | None = None) -> Facts:
+    """Calibrate a fitted model on the set's calibration part; what scoring needs to know of it."""
+    calibration = calibrate(model, table)
+    bounds = tuple(calibration.return_intervals[str(h)] for h in HORIZONS)
+    return Facts(bounds, ood, MODELS[name].speaks_of)
+
+
+def _about(folder: Path, meta: Mapping[str, Any], table: TrainingSet, at: Any, request: Request) -> Found:
+    """What was scored, and whether the model had seen any of it."""
+    close_ns = table.close_ns[at]
+    windows = model_windows(meta)
+    seen = np.zeros(len(at), dtype=bool)
+    for first, last in _spans(windows):
+        seen |= (close_ns >= first) & (close_ns <= last)
+    same_market = set(table.rows.symbol.split("+")) & set(str(meta["symbol"]).split("+"))
+    return {
+        "model": meta["name"], "version": meta["version"], "kind": meta.get("kind", "transformer"),
+        "folder": str(folder), "trained_on": meta["dataset"]["identity"], "source": table.rows.source,
+        "symbols": table.rows.symbol.split("+"), "from": iso(int(close_ns.min())), "to": iso(int(close_ns.max())),
+        "decisions": len(at), "left_out": table.counts["left_out"], "seed": request.seed,
+        "seen_in_training": int(seen.sum()) if same_market else 0,
+        **({"missing_outputs": "spike at 5 and 60 minutes: an artefact of before they were forecast"}
+           if "spike_prob_5m" not in meta["outputs"] else {}),
+    }

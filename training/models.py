@@ -1,0 +1,78 @@
+"""Models: every forecaster by name, fitted the same way: (training set, seed) → an uncalibrated `Forecaster`.
+
+    fitted = fit_model("gradient_boosting", table, seed=0)
+    calibrate(fitted.model, table)
+
+    >>> sorted(MODELS)[:3]
+    ['ewma', 'gradient_boosting', 'har']
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from training import tabular
+from training.calibration import calibrate
+from training.dataset import TrainingSet
+from training.fitting import FitConfig, Fitted, fit
+from training.model import Lstm, Network, Transformer
+from training.stack import fit_stack
+from training.tabular import Budget
+
+Family = Literal["direction", "volatility", "spike", "risk"]
+ALL: tuple[Family, ...] = ("direction", "volatility", "spike", "risk")
+NETWORKS: Mapping[str, type[Network]] = {"transformer": Transformer, "lstm": Lstm}
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A way to fit, and what its forecasts are about; the rest of its outputs is HAR's or a constant."""
+
+    fit: Callable[[TrainingSet, Budget], object] | None
+    """None: a network, fitted by `training.fitting`, or the stack of several."""
+    speaks_of: tuple[Family, ...] = ALL
+
+
+STACKED = ("har", "gradient_boosting", "transformer")
+"""Members of `stack`."""
+MODELS: Mapping[str, Learner] = {
+    "stack": Learner(None),
+    "transformer": Learner(None),
+    "lstm": Learner(None),
+    "gradient_boosting": Learner(tabular.fit_boosting),
+    "random_forest": Learner(tabular.fit_forest),
+    "logistic": Learner(tabular.fit_logistic),
+    "isolation_forest": Learner(tabular.fit_isolation, ("spike", "risk")),
+    "har": Learner(tabular.fit_har, ("volatility", "spike", "risk")),
+    "ewma": Learner(tabular.fit_ewma, ("volatility", "spike", "risk")),
+    "reversal": Learner(tabular.fit_reversal, ("direction",)),
+}
+BASELINES = tuple(name for name in MODELS if name not in {*NETWORKS, "stack"})
+
+
+def fit_model(name: str, table: TrainingSet, config: FitConfig) -> Fitted:
+    """Fit one model. Raises `ValueError` for a name that is not in `MODELS`."""
+    if name not in MODELS:
+        raise ValueError(f"expected a model of {', '.join(MODELS)}, found {name}")
+    if name == "stack":
+        return _stack(table, config)
+    if name in NETWORKS:
+        return fit(table, config, NETWORKS[name])
+    began = time.monotonic()
+    budget = replace(Budget(seed=config.seed, stride=config.stride), trees=config.trees)
+    model = MODELS[name].fit(table, budget)  # type: ignore[misc]
+    return Fitted(model, [], time.monotonic() - began)  # type: ignore[arg-type]
+
+
+def _stack(table: TrainingSet, config: FitConfig) -> Fitted:
+    """Every member fitted and calibrated, then weighed."""
+    fits = {name: fit_model(name, table, config) for name in STACKED}
+    for fitted in fits.values():
+        calibrate(fitted.model, table)
+    began = time.monotonic()
+    stack = fit_stack({name: fitted.model for name, fitted in fits.items()}, table)
+    seconds = sum(fitted.seconds for fitted in fits.values()) + time.monotonic() - began
+    return Fitted(stack, fits["transformer"].history, seconds)

@@ -1,0 +1,99 @@
+"""Stack: several calibrated forecasters as one, with weights per head fitted on rows that no member's weights saw.
+
+    stack = fit_stack({"har": har, "gradient_boosting": boosted, "transformer": network}, table)
+    stack.shares()["volatility_60"]          # {"har": 0.02, "gradient_boosting": 0.55, "transformer": 0.43}
+
+Members are mixed where their errors are additive: logs of volatilities, log odds of chances. Weights are at least 0 and
+sum to 1, so the mixture stays between its members; a member that adds nothing gets nothing, and that is shown.
+Sources: Wolpert 1992 (stacking), Breiman 1996 (non-negative weights).
+
+Shapes: as `training.forecaster` · M members · O heads (3 volatilities, then `CHANCES`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from feature_repo.grid import Ints
+from training.dataset import TrainingSet
+from training.fitting import outcomes, raw_outputs
+from training.forecaster import CHANCES, Forecaster, Raw
+from training.targets import HORIZONS
+
+HEADS = (*(f"volatility_{h}" for h in HORIZONS), *CHANCES)
+STEPS = 300
+LEARNING_RATE = 0.05
+
+
+class Stack(Forecaster):
+    """Members by name; at most one of them has trees."""
+
+    def __init__(self, members: Mapping[str, Forecaster]) -> None:
+        first = next(iter(members.values()))
+        super().__init__(first.columns)
+        self.members = nn.ModuleDict(members)
+        self.register_buffer("weights_MO", torch.full((len(members), len(HEADS)), 1 / len(members)))
+        banks = [each for each in members.values() if each.bank is not None]
+        assert len(banks) <= 1, "the graph has one node of trees"
+        owner = banks[0] if banks else first
+        self.bank = owner.bank
+        self.har_GK.copy_(owner.har_GK)  # the trees read inputs relative to their own HAR
+
+    def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
+        """The weighted members, each calibrated first: odds of one scale can be added."""
+        raws = [(each, each.heads(sequence_BLF, context_B1, trees_BT)) for each in self.members.values()]
+        mixed_BO = sum(
+            (mixable(each, raw) * self.weights_MO[m] for m, (each, raw) in enumerate(raws)),
+            torch.zeros_like(sequence_BLF[:, -1, :1]),
+        )
+        band_B2 = sum(
+            (raw.ln_band_B2 * self.weights_MO[m, 1] for m, (_, raw) in enumerate(raws)),
+            torch.zeros_like(sequence_BLF[:, -1, :1]),
+        )
+        return Raw(
+            raws[0][1].ln_har_BK, mixed_BO[:, :3], band_B2, mixed_BO[:, 3], mixed_BO[:, 4], mixed_BO[:, 5:8],
+            mixed_BO[:, 8],
+        )
+
+    def shares(self) -> dict[str, dict[str, float]]:
+        """Head → member → weight."""
+        return {head: {name: float(self.weights_MO[m, o]) for m, name in enumerate(self.members)}
+                for o, head in enumerate(HEADS)}
+
+
+def mixable(member: Forecaster, raw: Raw) -> Tensor:
+    """A member's calibrated logs and log odds, (B, O)."""
+    logits_B6 = torch.stack(raw.logits(), dim=1) * member.platt_62[:, 0] + member.platt_62[:, 1]
+    return torch.cat([raw.ln_f_BK + member.ln_scale_K, logits_B6], dim=1)
+
+
+def fit_stack(members: Mapping[str, Forecaster], table: TrainingSet, stride: int = 3) -> Stack:
+    """Weights by QLIKE and log loss on the calibration part. Members are calibrated already."""
+    at = table.part("calibration", stride)
+    stack = Stack(members)
+    answers_MNO = torch.stack([mixable(each, raw_outputs(each, table, at)) for each in members.values()])
+    stack.weights_MO.copy_(_weights(answers_MNO, table, at))
+    return stack
+
+
+def _weights(answers_MNO: Tensor, table: TrainingSet, at: Ints) -> Tensor:
+    """Softmax weights, (M, O), that minimise each head's own loss."""
+    y_NO = torch.from_numpy(outcomes(table, at)).float()
+    known_NO = torch.isfinite(y_NO) & torch.isfinite(answers_MNO).all(dim=0)
+    answers_MNO, y_NO = torch.nan_to_num(answers_MNO), torch.where(known_NO, y_NO, torch.ones_like(y_NO))
+    count_O = known_NO.sum(dim=0).clamp_min(1)
+    free_MO = torch.zeros(answers_MNO.shape[0], answers_MNO.shape[2], requires_grad=True)
+    optimizer = torch.optim.Adam([free_MO], LEARNING_RATE)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        mixed_NO = (answers_MNO * torch.softmax(free_MO, dim=0).unsqueeze(1)).sum(dim=0)
+        ratio_N3 = 2 * (torch.log(y_NO[:, :3]) - mixed_NO[:, :3])
+        volatility_N3 = torch.exp(ratio_N3.clamp(max=5.0)) - ratio_N3 - 1
+        chance_N6 = nn.functional.binary_cross_entropy_with_logits(mixed_NO[:, 3:], y_NO[:, 3:], reduction="none")
+        loss = (torch.cat([volatility_N3, chance_N6], dim=1) * known_NO / count_O).sum()
+        loss.backward()
+        optimizer.step()
+    return torch.softmax(free_MO.detach(), dim=0)

@@ -1,0 +1,169 @@
+"""Trees: fitted decision trees as plain arrays, answered by one ONNX node, wherever they were grown.
+
+    bank = TreeBank.of_boosting([regressor, classifier])      # scikit-learn's, one output each
+    bank.answer(x_NX)                                          # (N, T)
+
+Inputs are float32 and go left where x ≤ threshold. A threshold is rounded down to float32, so that it parts float32
+inputs exactly as scikit-learn's float64 one does. The same node is put into the exported graph: what is evaluated is
+what is served, and nothing is pickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_repo.grid import Floats, Ints
+
+ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 3
+Singles = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One tree of n nodes, the root first; a leaf is its own child."""
+
+    feature: Ints
+    threshold: Floats
+    left: Ints
+    right: Ints
+    unknown_left: Bools
+    """Whether NaN goes left."""
+    value: Floats
+    """(n, outputs); read at leaves."""
+    outputs: tuple[int, ...]
+    """Which outputs of the bank it adds to."""
+
+    @property
+    def leaf(self) -> Bools:
+        return np.asarray(self.left == np.arange(len(self.left)))
+
+
+@dataclass(frozen=True)
+class TreeBank:
+    """Trees whose leaves add up, output by output."""
+
+    trees: tuple[Tree, ...]
+    base: Floats
+    """(T,) what the sums start from."""
+    inputs: int
+
+
+    @classmethod
+    def of_boosting(cls, members: Sequence[Any]) -> TreeBank:
+        """scikit-learn's histogram boosting, one output each: a regressor's raw prediction, a classifier's logit."""
+        trees = [_boosted(stage[0].nodes, t) for t, m in enumerate(members) for stage in m._predictors]  # noqa: SLF001
+        base = np.array([float(np.ravel(m._baseline_prediction)[0]) for m in members])  # noqa: SLF001
+        return cls(tuple(trees), base, int(members[0].n_features_in_))
+
+    @classmethod
+    def of_forests(cls, forests: Sequence[tuple[Any, tuple[int, ...]]]) -> TreeBank:
+        """scikit-learn's random forests of regression, each with the outputs it gives: means over its trees."""
+        trees = [_grown(e.tree_, e.tree_.value[:, :, 0] / len(forest.estimators_), outputs)
+                 for forest, outputs in forests for e in forest.estimators_]
+        width = 1 + max(max(outputs) for _, outputs in forests)
+        return cls(tuple(trees), np.zeros(width), int(forests[0][0].n_features_in_))
+
+    @classmethod
+    def of_isolation(cls, forest: Any) -> TreeBank:
+        """An isolation forest's mean path length (Liu et al. 2008): short is anomalous."""
+        trees = []
+        for estimator in forest.estimators_:
+            tree = estimator.tree_
+            length = tree.compute_node_depths() - 1.0 + _average_path(tree.n_node_samples.astype(np.float64))
+            trees.append(_grown(tree, length[:, None] / len(forest.estimators_), (0,)))
+        return cls(tuple(trees), np.zeros(1), int(forest.n_features_in_))
+
+    def node(self, source: str, answer: str) -> Any:
+        """The ONNX node that reads `source` (N, X) and writes `answer` (N, T)."""
+        from onnx import helper
+
+        return helper.make_node(
+            "TreeEnsembleRegressor", [source], [answer], name=f"trees_{answer}", domain=ML_DOMAIN,
+            n_targets=len(self.base), base_values=self.base.astype(np.float32).tolist(), aggregate_function="SUM",
+            **self._attributes(),
+        )
+
+    def _attributes(self) -> dict[str, Any]:
+        sizes = [len(tree.left) for tree in self.trees]
+        ids = np.concatenate([np.arange(n) for n in sizes])
+        leaf = np.concatenate([tree.leaf for tree in self.trees])
+        targets = list(self._weights())
+        join = {name: np.concatenate([getattr(tree, name) for tree in self.trees])
+                for name in ("feature", "threshold", "left", "right", "unknown_left")}
+        return {
+            "nodes_treeids": np.repeat(np.arange(len(sizes)), sizes).tolist(), "nodes_nodeids": ids.tolist(),
+            "nodes_featureids": np.where(leaf, 0, join["feature"]).tolist(),
+            "nodes_values": np.where(leaf, 0, _down(join["threshold"])).tolist(),
+            "nodes_modes": np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
+            "nodes_truenodeids": np.where(leaf, 0, join["left"]).tolist(),
+            "nodes_falsenodeids": np.where(leaf, 0, join["right"]).tolist(),
+            "nodes_missing_value_tracks_true": (join["unknown_left"] & ~leaf).astype(int).tolist(),
+            "target_treeids": [t for t, _, _, _ in targets], "target_nodeids": [n for _, n, _, _ in targets],
+            "target_ids": [o for _, _, o, _ in targets], "target_weights": [w for _, _, _, w in targets],
+        }
+
+    def _weights(self) -> Iterator[tuple[int, int, int, float]]:
+        """(tree, leaf, output, weight)."""
+        for t, tree in enumerate(self.trees):
+            for n in np.flatnonzero(tree.leaf).tolist():
+                for i, output in enumerate(tree.outputs):
+                    yield t, n, output, float(tree.value[n, i])
+
+    @cached_property
+    def _session(self) -> Any:
+        import onnxruntime as ort
+        from onnx import TensorProto, helper
+
+        x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, self.inputs])
+        y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, len(self.base)])
+        model = helper.make_model(
+            helper.make_graph([self.node("x", "y")], "trees", [x], [y]), ir_version=10,
+            opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(ML_DOMAIN, ML_OPSET)],
+        )
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def answer(self, x_NX: Singles) -> Singles:
+        """(N, T)."""
+        [found] = self._session.run(None, {"x": np.ascontiguousarray(x_NX, dtype=np.float32)})
+        return np.asarray(found)
+
+
+def _boosted(nodes: NDArray[Any], output: int) -> Tree:
+    own, leaf = np.arange(len(nodes)), nodes["is_leaf"].astype(bool)
+    return Tree(
+        nodes["feature_idx"].astype(np.int64), nodes["num_threshold"].astype(np.float64),
+        np.where(leaf, own, nodes["left"]).astype(np.int64), np.where(leaf, own, nodes["right"]).astype(np.int64),
+        nodes["missing_go_to_left"].astype(bool), nodes["value"].astype(np.float64)[:, None], (output,),
+    )
+
+
+def _grown(tree: Any, value: Floats, outputs: tuple[int, ...]) -> Tree:
+    own, leaf = np.arange(tree.node_count), tree.children_left < 0
+    return Tree(
+        tree.feature.astype(np.int64), tree.threshold.astype(np.float64),
+        np.where(leaf, own, tree.children_left).astype(np.int64),
+        np.where(leaf, own, tree.children_right).astype(np.int64),
+        np.asarray(tree.missing_go_to_left).astype(bool), np.asarray(value, dtype=np.float64), outputs,
+    )
+
+
+def _down(threshold: Floats) -> Singles:
+    """The largest float32 that is not above."""
+    single = threshold.astype(np.float32)
+    return np.where(single.astype(np.float64) > threshold, np.nextafter(single, np.float32(-np.inf)), single)
+
+
+def _average_path(n: Floats) -> Floats:
+    """Mean depth of an unsuccessful search in a binary tree of n: what a leaf that was not split further stands for."""
+    many = np.maximum(n, 3.0)
+    path = 2.0 * (np.log(many - 1.0) + np.euler_gamma) - 2.0 * (many - 1.0) / many
+    return np.where(n <= 1, 0.0, np.where(n == 2, 1.0, path))
