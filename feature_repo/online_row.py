@@ -132,7 +132,12 @@ _FEATURES = _features()
 """Each feature's name, the words that go before its value, and those that say it is null."""
 _STATE = tuple((column, field) for column, field in zip(ROW_STATE.columns, _FIELDS_OF[ROW_STATE.name], strict=True))
 _OF_VALUES, _OF_COLUMNS = _FIELDS_OF[SEQUENCE_VIEW.name]
-_SEQUENCE_START = _HEADS[SEQUENCE_VIEW.name] + framed(_OF_COLUMNS, encode(_COLUMNS, "string"), _OF_VALUES)
+_SEQUENCE_BYTES = 8 * SEQUENCE_SHAPE[0] * SEQUENCE_SHAPE[1]
+_SEQUENCE_START = (
+    _HEADS[SEQUENCE_VIEW.name] + framed(_OF_COLUMNS, encode(_COLUMNS, "string"), _OF_VALUES)
+    + framed(encode(bytes(_SEQUENCE_BYTES), "bytes"))[: -_SEQUENCE_BYTES - 2]
+)
+"""The words before the sequence's bytes, which are always as many."""
 _ALL = frozenset(FEATURE_NAMES)
 _SLOW_VIEWS = {view.zone: view for view in SLOW_VIEWS}
 
@@ -168,8 +173,8 @@ def check_finite(symbol: str, values: Mapping[str, Any]) -> None:
             raise InvalidMessage(f"{symbol}: {name} expected a finite float or null, found {value!r}")
 
 
-def row_words(write: OnlineWrite) -> tuple[int, int, bytes]:
-    """What the newest-wins script is told of the views: how many they are, how many words, and the words framed.
+def row_words(write: OnlineWrite) -> tuple[int, int, list[bytes]]:
+    """What the newest-wins script is told of the views: how many they are, how many words, and the words in parts.
 
     Raises `InvalidMessage` for a row without every feature or a sequence of another shape.
     """
@@ -187,9 +192,9 @@ def row_words(write: OnlineWrite) -> tuple[int, int, bytes]:
         value, is_text = told[column.name], column.kind == "string"
         parts.append(_framed_text(field, value) if is_text else framed(field, encode(value, column.kind)))
     if write.sequence is None:
-        return len(ROW_VIEWS), _ROW_WORDS, b"".join(parts)
-    parts += (_SEQUENCE_START, framed(encode(sequence_bytes(write.sequence), "bytes")))
-    return len(ROW_VIEWS) + 1, _ROW_WORDS + _WORDS[SEQUENCE_VIEW.name], b"".join(parts)
+        return len(ROW_VIEWS), _ROW_WORDS, parts
+    parts += (_SEQUENCE_START, sequence_bytes(write.sequence), b"\r\n")
+    return len(ROW_VIEWS) + 1, _ROW_WORDS + _WORDS[SEQUENCE_VIEW.name], parts
 
 
 @lru_cache(256)

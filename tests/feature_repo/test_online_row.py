@@ -26,7 +26,7 @@ def view_values(write: OnlineWrite) -> dict[str, list[bytes]]:
     """View → its fields and values in turn, as Redis takes them from the wire and the script from its arguments."""
     views, count, words = row_words(write)
     reader = hiredis.Reader()
-    reader.feed(b"*%d\r\n" % count + words)
+    reader.feed(b"*%d\r\n" % count + b"".join(words))
     told, found = reader.gets(), {}
     while told:
         found[told[0].decode()], told = told[2 : 2 + int(told[1])], told[2 + int(told[1]) :]
