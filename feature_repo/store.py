@@ -224,7 +224,7 @@ class AsyncReader:
 class Framed(NamedTuple):
     """What follows a script in EVALSHA: how many words, and the words in parts, as they go over the wire."""
 
-    count: int
+    words: int
     parts: Sequence[bytes]
 
 
@@ -233,7 +233,7 @@ _BY_SHA, _BY_TEXT = framed("EVALSHA", sha(NEWEST_WINS)), framed("EVAL", NEWEST_W
 
 def _command(script: bytes, call: Framed) -> bytes:
     # Joined once, because of the sequence's 14 KB.
-    return b"".join((b"*%d\r\n" % (2 + call.count), script, *call.parts))
+    return b"".join((b"*%d\r\n" % (2 + call.words), script, *call.parts))
 
 
 def _framed(write: OnlineWrite, namespace: str) -> Framed:
