@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -24,11 +27,12 @@ from feature_repo.contracts import AHEAD_S, NANOS, SYMBOL_PATTERN, FeatureRow, I
 from feature_repo.features import FEATURE_NAMES, SEQUENCE_FEATURES, SEQUENCE_LENGTH
 from feature_repo.redis_layout import (
     decode,
+    decode_doubles,
     decode_time,
     encode,
-    encode_double,
     event_time_field,
     feature_field,
+    framed,
     version_field,
 )
 from feature_repo.slow_features import SlowRow
@@ -79,29 +83,62 @@ class OnlineRow:
 class Plan:
     """What one HMGET asks for: every column of every view, then the views' versions and event times."""
 
-    columns: tuple[tuple[View, str, str], ...]
     fields: tuple[bytes, ...]
+    features: Callable[[Sequence[bytes | None]], tuple[bytes | None, ...]]
+    """Takes `FEATURE_NAMES` from a reply, in their order."""
+    columns: Mapping[str, slice]
+    """View → where its columns are in a reply."""
+    versions: slice
+    """Where the row views' versions are, then the sequence's."""
 
 
 def _plan() -> Plan:
-    columns = tuple((view, column.name, column.kind) for view in VIEWS for column in view.columns)
-    values = [feature_field(view.name, name) for view, name, _ in columns]
+    columns = [(view.name, name) for view in VIEWS for name in view.names]
+    values = [feature_field(*column) for column in columns]
     versions = [version_field(view.name) for view in (*ROW_VIEWS, SEQUENCE_VIEW)]
     times = [event_time_field(ROW_STATE.name), event_time_field(CONTEXT_VIEW.name)]
-    fields = (*values, *versions, *times)
     stored = [feature_field(view.name, name) for view in STORED_VIEWS for name in view.names]
     assert len(set(stored)) == len(stored), "two features share a murmur3 field: rename one"
-    return Plan(columns, fields)
+    at = {name: columns.index((view.name, name)) for view in FAMILY_VIEWS for name in view.names}
+    first = {view.name: columns.index((view.name, view.names[0])) for view in VIEWS}
+    return Plan(
+        (*values, *versions, *times),
+        itemgetter(*(at[name] for name in FEATURE_NAMES)),
+        {view.name: slice(first[view.name], first[view.name] + len(view.names)) for view in VIEWS},
+        slice(len(values), len(values) + len(versions)),
+    )
 
 
 PLAN = _plan()
 VERSION_FIELDS = (event_time_field(ROW_STATE.name), feature_field(ROW_STATE.name, "created"))
-_FIELDS_OF = {
-    view.name: tuple((feature_field(view.name, each.name), each.name, each.kind) for each in view.columns)
-    for view in STORED_VIEWS
-}
-"""View → its fields in Redis, each with its name and kind."""
-_EVERY = frozenset(FEATURE_NAMES)
+_FIELDS_OF = {view.name: tuple(feature_field(view.name, name) for name in view.names) for view in STORED_VIEWS}
+_HEADS = {view.name: framed(view.name, 2 * len(view.columns)) for view in STORED_VIEWS}
+"""What the script reads before a view's fields and values: its name and how many words follow."""
+_WORDS = {view.name: 2 + 2 * len(view.columns) for view in STORED_VIEWS}
+_ROW_WORDS = sum(_WORDS[view.name] for view in ROW_VIEWS)
+_NULL_END, _DOUBLE_START, _DOUBLE_END = framed(b""), framed(encode(0.0, "double"))[:-10], struct.Struct("<d2s").pack
+
+
+def _features() -> tuple[tuple[str, bytes, bytes], ...]:
+    made = []
+    for view in FAMILY_VIEWS:
+        for place, (name, field) in enumerate(zip(view.names, _FIELDS_OF[view.name], strict=True)):
+            start = (b"" if place else _HEADS[view.name]) + framed(field)
+            made.append((name, start + _DOUBLE_START, start + _NULL_END))
+    return tuple(made)
+
+
+_FEATURES = _features()
+"""Each feature's name, the words that go before its value, and those that say it is null."""
+_STATE = tuple((column, field) for column, field in zip(ROW_STATE.columns, _FIELDS_OF[ROW_STATE.name], strict=True))
+_OF_VALUES, _OF_COLUMNS = _FIELDS_OF[SEQUENCE_VIEW.name]
+_SEQUENCE_BYTES = 8 * SEQUENCE_SHAPE[0] * SEQUENCE_SHAPE[1]
+_SEQUENCE_START = (
+    _HEADS[SEQUENCE_VIEW.name] + framed(_OF_COLUMNS, encode(_COLUMNS, "string"), _OF_VALUES)
+    + framed(encode(bytes(_SEQUENCE_BYTES), "bytes"))[: -_SEQUENCE_BYTES - 2]
+)
+"""The words before the sequence's bytes, which are always as many."""
+_ALL = frozenset(FEATURE_NAMES)
 _SLOW_VIEWS = {view.zone: view for view in SLOW_VIEWS}
 
 
@@ -111,9 +148,10 @@ def check_write(write: OnlineWrite, now_ns: int) -> None:
     if not isinstance(row.symbol, str) or not _is_symbol(row.symbol):
         raise InvalidMessage(f"expected an instrument's id, found {row.symbol!r}")
     check_times(row.symbol, row.ts_event, row.created, now_ns)
-    if missing := _EVERY - row.values.keys():
-        raise InvalidMessage(f"expected every feature of FEATURES, found none of {', '.join(sorted(missing))}")
-    check_finite(row.symbol, {**row.values, "price": row.price})
+    if missing := _ALL - row.values.keys():
+        raise InvalidMessage(_lacking(missing))
+    check_finite(row.symbol, row.values)
+    check_finite(row.symbol, {"price": row.price})
     if write.sequence is not None and (write.sequence.dtype != np.float64 or np.isinf(write.sequence).any()):
         raise InvalidMessage(f"{row.symbol}: expected a sequence of finite float64 or NaN, found another")
 
@@ -135,20 +173,34 @@ def check_finite(symbol: str, values: Mapping[str, Any]) -> None:
             raise InvalidMessage(f"{symbol}: {name} expected a finite float or null, found {value!r}")
 
 
-def view_values(write: OnlineWrite) -> list[tuple[str, list[bytes]]]:
-    """Each view's fields and values in turn, as the newest-wins script takes them.
+def row_words(write: OnlineWrite) -> tuple[int, int, list[bytes]]:
+    """What the newest-wins script is told of the views: how many they are, how many words, and the words in parts.
 
     Raises `InvalidMessage` for a row without every feature or a sequence of another shape.
     """
-    row = write.row
-    if missing := _EVERY - row.values.keys():
-        raise InvalidMessage(f"expected every feature of FEATURES, found none of {', '.join(sorted(missing))}")
-    state = {name: getattr(row, name) for name in ROW_STATE.names if name != "reasons"}
-    views = [_pairs(view, row.values) for view in FAMILY_VIEWS]
-    views.append(_pairs(ROW_STATE, {**state, "reasons": as_text(row.reasons)}))
-    if write.sequence is not None:
-        views.append(_pairs(SEQUENCE_VIEW, {"values": sequence_bytes(write.sequence), "columns": _COLUMNS}))
-    return views
+    row, values = write.row, write.row.values
+    try:
+        parts = [
+            null if (value := values[name]) is None else known + _DOUBLE_END(value, b"\r\n")
+            for name, known, null in _FEATURES
+        ]
+    except KeyError:
+        raise InvalidMessage(_lacking(_ALL - values.keys())) from None
+    parts.append(_HEADS[ROW_STATE.name])
+    told = {**vars(row), "reasons": as_text(row.reasons)}
+    for column, field in _STATE:
+        value, is_text = told[column.name], column.kind == "string"
+        parts.append(_framed_text(field, value) if is_text else framed(field, encode(value, column.kind)))
+    if write.sequence is None:
+        return len(ROW_VIEWS), _ROW_WORDS, parts
+    parts += (_SEQUENCE_START, sequence_bytes(write.sequence), b"\r\n")
+    return len(ROW_VIEWS) + 1, _ROW_WORDS + _WORDS[SEQUENCE_VIEW.name], parts
+
+
+@lru_cache(256)
+def _framed_text(field: bytes, text: str) -> bytes:
+    # A symbol's source, session, feature set and, mostly, reasons are those of the row before.
+    return framed(field, encode(text, "string"))
 
 
 def context_values(values: Mapping[str, float | None]) -> list[tuple[str, list[bytes]]]:
@@ -173,22 +225,20 @@ def parse(symbol: str, reply: Sequence[bytes | None]) -> OnlineRow | None:
 
     Raises `InvalidMessage` when the stored fields do not make a feature row of this feature set.
     """
-    versions = dict(zip((*ROW_VIEWS, SEQUENCE_VIEW), reply[len(PLAN.columns) :], strict=False))
+    *versions, of_sequence = reply[PLAN.versions]
     at, context_at = reply[-2:]
-    if at is None or len({versions[view] for view in ROW_VIEWS}) != 1:
+    if at is None or len(set(versions)) != 1:
         return None
-    held: dict[str, dict[str, Any]] = {view.name: {} for view in VIEWS}
     try:
-        for (view, name, kind), data in zip(PLAN.columns, reply, strict=False):
-            held[view.name][name] = decode(data, kind)  # type: ignore[arg-type]
-        row = _row(symbol, decode_time(at), held)
-    except (ValidationError, ValueError, TypeError) as error:
+        row = FeatureRow(
+            symbol=symbol, ts_event=decode_time(at),
+            values=dict(zip(FEATURE_NAMES, decode_doubles(PLAN.features(reply)), strict=True)), **_state(reply),
+        )
+        sequence = _sequence(**_held(SEQUENCE_VIEW, reply)) if of_sequence == versions[-1] else None
+        context = _held(CONTEXT_VIEW, reply)
+    except (ValidationError, ValueError, TypeError, struct.error) as error:
         raise InvalidMessage(f"online row of {symbol} does not fit this feature set: {error}") from error
-    with_sequence = versions[SEQUENCE_VIEW] == versions[ROW_STATE]
-    return OnlineRow(
-        row, _sequence(**held[SEQUENCE_VIEW.name]) if with_sequence else None, held[CONTEXT_VIEW.name],
-        None if context_at is None else decode_time(context_at),
-    )
+    return OnlineRow(row, sequence, context, None if context_at is None else decode_time(context_at))
 
 
 def parse_version(reply: Sequence[bytes | None]) -> tuple[int, int] | None:
@@ -197,13 +247,15 @@ def parse_version(reply: Sequence[bytes | None]) -> tuple[int, int] | None:
     return None if at is None or created is None else (decode_time(at), decode(created, "int64"))
 
 
-def _row(symbol: str, ts_event: int, held: Mapping[str, Mapping[str, Any]]) -> FeatureRow:
-    state = dict(held[ROW_STATE.name])
-    values = {name: held[view.name][name] for view in FAMILY_VIEWS for name in view.names}
-    return FeatureRow(
-        symbol=symbol, ts_event=ts_event, values={name: values[name] for name in FEATURE_NAMES},
-        reasons=json.loads(state.pop("reasons")), **state,
-    )
+def _state(reply: Sequence[bytes | None]) -> dict[str, Any]:
+    held = _held(ROW_STATE, reply)
+    held["reasons"] = json.loads(held["reasons"])
+    return held
+
+
+def _held(view: View, reply: Sequence[bytes | None]) -> dict[str, Any]:
+    stored = reply[PLAN.columns[view.name]]
+    return {column.name: decode(data, column.kind) for column, data in zip(view.columns, stored, strict=True)}
 
 
 def _sequence(values: bytes | None, columns: str | None) -> Floats | None:
@@ -223,6 +275,10 @@ def _sequence(values: bytes | None, columns: str | None) -> Floats | None:
 
 def _pairs(view: View, values: Mapping[str, Any]) -> tuple[str, list[bytes]]:
     flat: list[bytes] = []
-    for field, name, kind in _FIELDS_OF[view.name]:
-        flat += (field, encode_double(values[name]) if kind == "double" else encode(values[name], kind))
+    for field, column in zip(_FIELDS_OF[view.name], view.columns, strict=True):
+        flat += [field, encode(values[column.name], column.kind)]
     return view.name, flat
+
+
+def _lacking(names: Iterable[str]) -> str:
+    return f"expected every feature of FEATURES, found none of {', '.join(sorted(names))}"

@@ -3,6 +3,8 @@
     client = connect("redis://127.0.0.1:16379/0")
     with available("redis://127.0.0.1:16379/0"):
         client.ping()
+    Wire(client).ask(packed("HMGET", "key", "field"))      # the same without redis-py's work around it
+
 
 Nothing here waits longer than `TIMEOUT_S` for an answer; a Redis that cannot be reached, or that lets us not do what we
 ask, is `StoreUnavailable`.
@@ -10,7 +12,8 @@ ask, is `StoreUnavailable`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlparse
@@ -42,6 +45,60 @@ def connect_async(url: str) -> redis.asyncio.Redis:
     from redis.asyncio.retry import Retry as AsyncRetry
 
     return redis.asyncio.Redis.from_url(url, retry=AsyncRetry(NoBackoff(), 1), **_OPTIONS)
+
+
+class Wire:
+    """A client's packed commands on connections of their own. Safe to share between threads.
+
+    redis-py takes a connection from its pool, asks the socket whether it is still open, packs, counts and gives it
+    back: more work than Redis has with the answer. A connection that was closed while it idled is met here when it is
+    used, and replaced as after any other loss: by the client's retry. So what is asked must be safe to ask twice.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._idle: list[Any] = []  # append and pop are atomic
+        self._pid = os.getpid()
+
+    def ask(self, command: bytes) -> Any:
+        """What Redis answers. Raises what redis-py does."""
+        [answer] = self.ask_all([command])
+        if isinstance(answer, exceptions.ResponseError):
+            raise answer
+        return answer
+
+    def ask_all(self, commands: Sequence[bytes]) -> list[Any]:
+        """What Redis answers to each, in one round trip; an error it answers with is an answer."""
+        connection = self._take()
+        try:
+            answers = connection.retry.call_with_retry(
+                lambda: _answers(connection, commands), lambda _: connection.disconnect(),
+            )
+        except BaseException:
+            connection.disconnect()  # an answer that nobody took would be the next one's
+            raise
+        self._idle.append(connection)
+        return answers  # type: ignore[no-any-return]
+
+    def _take(self) -> Any:
+        if self._pid != os.getpid():  # a fork shares its parent's sockets
+            self._idle, self._pid = [], os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._client.connection_pool.make_connection()
+
+
+def _answers(connection: Any, commands: Sequence[bytes]) -> list[Any]:
+    connection.send_packed_command((b"".join(commands),))
+    return [_answer(connection) for _ in commands]
+
+
+def _answer(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except exceptions.ResponseError as error:
+        return error
 
 
 @contextmanager

@@ -14,6 +14,7 @@ Source: Feast's docs/specs/online_store_format.md; a test holds each function ag
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -23,16 +24,16 @@ from feature_repo.newest_wins.script import event_time_field, version, version_f
 from feature_repo.views import Kind
 
 __all__ = [
-    "decode", "decode_time", "encode", "encode_double", "encode_time", "entity_key", "event_time_field",
-    "feature_field", "mirror_key", "version", "version_field",
+    "decode", "decode_doubles", "decode_time", "encode", "encode_time", "entity_key", "event_time_field",
+    "feature_field", "framed", "mirror_key", "packed", "version", "version_field",
 ]
 
 _STRING = 2
 """`feast.types.ValueType.STRING`."""
 _TAGS: dict[Kind, bytes] = {"bytes": b"\x0a", "string": b"\x12", "int64": b"\x20", "double": b"\x29"}
-_DOUBLE_TAG = _TAGS["double"]
 _DOUBLE = struct.Struct("<cd")
 _WORDS_64 = 1 << 64
+
 
 def entity_key(project: str, join_key: str, value: str) -> bytes:
     """Key of the hash of an entity with one string join key."""
@@ -57,21 +58,35 @@ def mirror_key(symbol: str, window: str, namespace: str = "") -> str:
     return f"{f'replay:{namespace}:' if namespace else ''}features:{symbol}:{window}"
 
 
+def framed(*words: bytes | str | int) -> bytes:
+    """Words of a command as they go over the wire.
+
+    >>> framed(b"key", 7)
+    b'$3\\r\\nkey\\r\\n$1\\r\\n7\\r\\n'
+    """
+    plain = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in plain])
+
+
+def packed(*words: bytes | str | int) -> bytes:
+    """A command as it goes over the wire.
+
+    >>> packed("GET", "key")
+    b'*2\\r\\n$3\\r\\nGET\\r\\n$3\\r\\nkey\\r\\n'
+    """
+    return b"*%d\r\n" % len(words) + framed(*words)
+
+
 def encode(value: Any, kind: Kind) -> bytes:
     """A `feast.types.Value`; null is the empty message."""
     if value is None:
         return b""
     if kind == "double":
-        return encode_double(value)
+        return _DOUBLE.pack(_TAGS["double"], value)
     if kind == "int64":
         return _TAGS["int64"] + _varint(value % _WORDS_64)
     body = value.encode() if kind == "string" else bytes(value)
     return _TAGS[kind] + _varint(len(body)) + body
-
-
-def encode_double(value: float | None) -> bytes:
-    """`encode` of a double."""
-    return b"" if value is None else _DOUBLE.pack(_DOUBLE_TAG, value)
 
 
 def decode(data: bytes | None, kind: Kind) -> Any:
@@ -79,13 +94,27 @@ def decode(data: bytes | None, kind: Kind) -> Any:
     if not data:
         return None
     if data[:1] != _TAGS[kind]:
-        raise ValueError(f"expected a {kind} value (tag {_TAGS[kind].hex()}), found tag {data[:1].hex()}")
+        raise ValueError(_another(kind, data))
     if kind == "double":
         return _DOUBLE.unpack(data)[1]
     number, start = _read_varint(data, 1)
     if kind == "int64":
         return number - _WORDS_64 if number >= _WORDS_64 // 2 else number
     return data[start : start + number].decode() if kind == "string" else data[start : start + number]
+
+
+def decode_doubles(data: Iterable[bytes | None]) -> list[float | None]:
+    """`decode` of many doubles, in a third of the time. Raises `ValueError` for another type."""
+    tag, unpack = _TAGS["double"], _DOUBLE.unpack
+    values: list[float | None] = []
+    for item in data:
+        if not item:
+            values.append(None)
+        elif item[:1] == tag:
+            values.append(unpack(item)[1])
+        else:
+            raise ValueError(_another("double", item))
+    return values
 
 
 def encode_time(at_us: int) -> bytes:
@@ -102,6 +131,10 @@ def decode_time(data: bytes) -> int:
         field = data[at] >> 3
         parts[field], at = _read_varint(data, at + 1)
     return parts[1] * 1_000_000_000 + parts[2]
+
+
+def _another(kind: Kind, data: bytes) -> str:
+    return f"expected a {kind} value (tag {_TAGS[kind].hex()}), found tag {data[:1].hex()}"
 
 
 def _varint(number: int) -> bytes:

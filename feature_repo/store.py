@@ -11,16 +11,18 @@ Online writes and reads use Feast's own bytes without Feast, which costs seconds
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from redis.exceptions import NoScriptError
 
 from feature_repo.contracts import NANOS, StoreUnavailable
 from feature_repo.history import MIRROR_WINDOWS
-from feature_repo.newest_wins.script import Call, arguments, run
+from feature_repo.newest_wins.script import CHUNK, NEWEST_WINS, Call, arguments, run, sha
 from feature_repo.online_row import (
     PLAN,
     VERSION_FIELDS,
@@ -32,11 +34,11 @@ from feature_repo.online_row import (
     context_values,
     parse,
     parse_version,
+    row_words,
     slow_values,
-    view_values,
 )
-from feature_repo.redis_client import available, connect, connect_async
-from feature_repo.redis_layout import encode_time, entity_key, mirror_key, version
+from feature_repo.redis_client import Wire, available, connect, connect_async
+from feature_repo.redis_layout import encode_time, entity_key, framed, mirror_key, packed, version
 from feature_repo.settings import Settings
 from feature_repo.slow_features import SlowRow
 from feature_repo.views import ENTITY, MIRROR_TTL_S, PROJECT
@@ -83,9 +85,10 @@ class FeatureStore:
         now_ns = self.clock_ns()
         for write in writes:
             check_write(write, now_ns)
-        calls = [_call(write, self.settings.namespace) for write in writes]
+        calls = [_framed(write, self.settings.namespace) for write in writes]
         with available(self.settings.redis_writer):
-            return sum(count > 0 for count in run(self.writer, calls))
+            parts = (calls[start : start + CHUNK] for start in range(0, len(calls), CHUNK))
+            return sum(count > 0 for part in parts for count in self._run(part))
 
     def write_context(
         self, symbol: str, values: Mapping[str, float | None], ts_event_ns: int, created_ns: int,
@@ -116,12 +119,12 @@ class FeatureStore:
     def read(self, symbol: str) -> OnlineRow | None:
         """The newest whole row of a symbol by one HMGET; null where there is none. Its age is the caller's to judge."""
         with available(self.settings.redis):
-            return parse(symbol, self.client.hmget(self._key(symbol), PLAN.fields))
+            return parse(symbol, self._reads.ask(_row_command(symbol, self.settings.namespace)))
 
     def version(self, symbol: str) -> tuple[int, int] | None:
         """(ts_event, created) in ns of the newest row; null where there is none."""
         with available(self.settings.redis):
-            return parse_version(self.client.hmget(self._key(symbol), VERSION_FIELDS))
+            return parse_version(self._reads.ask(_version_command(symbol, self.settings.namespace)))
 
     def forget(self, symbols: Sequence[str]) -> int:
         """Delete a replay's rows and mirror keys. Returns how many keys there were."""
@@ -157,8 +160,26 @@ class FeatureStore:
             found = store.get_online_features(features=features, entity_rows=[{ENTITY: s} for s in symbols])
             return dict(found.to_dict())
 
+    def _run(self, calls: Sequence[Framed]) -> list[int]:
+        """What `newest_wins.script.run` does, for calls that are framed."""
+        answers = self._writes.ask_all([_command(_BY_SHA, call) for call in calls])
+        for place, answer in enumerate(answers):
+            if isinstance(answer, NoScriptError):
+                answers[place] = self._writes.ask(_command(_BY_TEXT, calls[place]))
+            elif isinstance(answer, Exception):
+                raise answer
+        return [int(answer) for answer in answers]
+
     def _key(self, symbol: str) -> bytes:
         return _key(symbol, self.settings.namespace)
+
+    @cached_property
+    def _reads(self) -> Wire:
+        return Wire(self.client)
+
+    @cached_property
+    def _writes(self) -> Wire:
+        return self._reads if self.writer is self.client else Wire(self.writer)
 
     @property
     def feast(self) -> Any:
@@ -200,22 +221,58 @@ class AsyncReader:
         await self.client.aclose()
 
 
-def _call(write: OnlineWrite, namespace: str) -> Call:
+class Framed(NamedTuple):
+    """What follows a script in EVALSHA: how many words, and the words in parts, as they go over the wire."""
+
+    words: int
+    parts: Sequence[bytes]
+
+
+_BY_SHA, _BY_TEXT = framed("EVALSHA", sha(NEWEST_WINS)), framed("EVAL", NEWEST_WINS)
+
+
+def _command(script: bytes, call: Framed) -> bytes:
+    # Joined once, because of the sequence's 14 KB.
+    return b"".join((b"*%d\r\n" % (2 + call.words), script, *call.parts))
+
+
+def _framed(write: OnlineWrite, namespace: str) -> Framed:
+    """The keys and `newest_wins.script.arguments` of a row, made as what goes over the wire."""
     row = write.row
-    mirrors = {
-        mirror_key(row.symbol, name, namespace): _mirror(values, row.ts_event) for name, values in write.mirrors.items()
-    }
-    told = arguments(
-        version(row.ts_event, row.created), encode_time(row.ts_event // 1000), view_values(write),
-        list(mirrors.values()), MIRROR_TTL_S,
-    )
-    return Call([_key(row.symbol, namespace), *mirrors], told)
+    views, count, words = row_words(write)
+    mirrors = [_mirror(values, row.ts_event) for values in write.mirrors.values()]
+    of_keys, keys = _framed_keys(row.symbol, namespace, tuple(write.mirrors))
+    told = framed(version(row.ts_event, row.created), encode_time(row.ts_event // 1000), MIRROR_TTL_S, 0, views)
+    return Framed(of_keys + 5 + count + len(mirrors), (keys, told, *words, framed(*mirrors)))
+
+
+@lru_cache(4_096)
+def _framed_keys(symbol: str, namespace: str, windows: tuple[str, ...]) -> tuple[int, bytes]:
+    mirrors = [mirror_key(symbol, window, namespace) for window in windows]
+    return 2 + len(mirrors), framed(1 + len(mirrors), _key(symbol, namespace), *mirrors)
 
 
 def _mirror(values: Mapping[str, float | None], ts_event: int) -> str:
-    return json.dumps({**values, "timestamp": ts_event // NANOS, "ttl": MIRROR_TTL_S})
+    """What `json.dumps` gives, in a third of the time.
+
+    >>> _mirror({"vwap": 60_000.25, "volatility": None}, 7 * NANOS)
+    '{"vwap": 60000.25, "volatility": null, "timestamp": 7, "ttl": 300}'
+    """
+    known = "".join([f'"{name}": {"null" if value is None else repr(value)}, ' for name, value in values.items()])
+    return f'{{{known}"timestamp": {ts_event // NANOS}, "ttl": {MIRROR_TTL_S}}}'
 
 
+@lru_cache(4_096)
+def _row_command(symbol: str, namespace: str) -> bytes:
+    return packed("HMGET", _key(symbol, namespace), *PLAN.fields)
+
+
+@lru_cache(4_096)
+def _version_command(symbol: str, namespace: str) -> bytes:
+    return packed("HMGET", _key(symbol, namespace), *VERSION_FIELDS)
+
+
+@lru_cache(4_096)
 def _key(symbol: str, namespace: str) -> bytes:
     # Feast's own separation of projects: a replay's rows are those of another project. Its name comes first, so that no
     # live key is the beginning of a replay's: readers watch theirs by prefix.

@@ -157,4 +157,7 @@ def as_text(value: Any) -> str:
     >>> as_text({"b": "gap", "a": "warmup"})
     '{"a": "warmup", "b": "gap"}'
     """
-    return json.dumps(value, sort_keys=True)
+    return _TEXT.encode(value)
+
+
+_TEXT = json.JSONEncoder(sort_keys=True)

@@ -13,8 +13,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 STACKS = frozenset(f"tests/integration/test_{name}.py" for name in (
-    "bulk_producer", "chaos_feed", "data_access", "doctor", "ingest", "packed_source", "slow_views", "stream", "symbols",
-    "serving", "serving_live",
+    "bulk_producer", "chaos_feed", "data_access", "doctor", "ingest", "packed_source", "serving", "serving_live",
+    "slow_views", "stream", "symbols",
 ))
 
 

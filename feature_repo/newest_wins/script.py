@@ -136,7 +136,7 @@ def run(client: Any, calls: Sequence[Call]) -> list[int]:
         part = calls[start : start + CHUNK]
         with client.pipeline(transaction=False) as pipe:
             for call in part:
-                pipe.evalsha(_sha(call.script), len(call.keys), *call.keys, *call.arguments)
+                pipe.evalsha(sha(call.script), len(call.keys), *call.keys, *call.arguments)
             found = pipe.execute(raise_on_error=False)
         answers += [
             _run_one(client, call) if isinstance(answer, NoScriptError) else _answer(answer)
@@ -154,7 +154,7 @@ async def run_async(client: Any, calls: Sequence[Call]) -> list[int]:
         part = calls[start : start + CHUNK]
         async with client.pipeline(transaction=False) as pipe:
             for call in part:
-                pipe.evalsha(_sha(call.script), len(call.keys), *call.keys, *call.arguments)
+                pipe.evalsha(sha(call.script), len(call.keys), *call.keys, *call.arguments)
             found = await pipe.execute(raise_on_error=False)
         for call, answer in zip(part, found, strict=True):
             again = isinstance(answer, NoScriptError)
@@ -164,14 +164,14 @@ async def run_async(client: Any, calls: Sequence[Call]) -> list[int]:
 
 def _run_one(client: Any, call: Call) -> int:
     try:
-        return int(client.evalsha(_sha(call.script), len(call.keys), *call.keys, *call.arguments))
+        return int(client.evalsha(sha(call.script), len(call.keys), *call.keys, *call.arguments))
     except NoScriptError:
         return int(client.eval(call.script, len(call.keys), *call.keys, *call.arguments))
 
 
 async def _run_one_async(client: Any, call: Call) -> int:
     try:
-        return int(await client.evalsha(_sha(call.script), len(call.keys), *call.keys, *call.arguments))
+        return int(await client.evalsha(sha(call.script), len(call.keys), *call.keys, *call.arguments))
     except NoScriptError:
         return int(await client.eval(call.script, len(call.keys), *call.keys, *call.arguments))
 
@@ -190,5 +190,6 @@ def _answer(answer: Any) -> int:
 _SHAS = {text: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for text in (NEWEST_WINS, FORGET_VIEW)}
 
 
-def _sha(script: str) -> str:
+def sha(script: str) -> str:
+    """What EVALSHA calls it."""
     return _SHAS[script]

@@ -1,10 +1,11 @@
 """A row in Redis is whole or not there."""
 
+import hiredis
 import numpy as np
 import pytest
 
 from feature_repo.contracts import InvalidMessage
-from feature_repo.online_row import PLAN, OnlineWrite, context_values, parse, parse_version, view_values
+from feature_repo.online_row import PLAN, OnlineWrite, context_values, parse, parse_version, row_words
 from feature_repo.redis_layout import encode_time, event_time_field, feature_field, version, version_field
 from feature_repo.views import CONTEXT_VIEW, services
 from tests.feature_repo.made_rows import CONTEXT, made_row, made_sequence, made_write
@@ -13,12 +14,24 @@ from tests.feature_repo.made_rows import CONTEXT, made_row, made_sequence, made_
 def stored(write: OnlineWrite, *, skip: str = "") -> dict[bytes, bytes]:
     """The hash's fields after the write of every view but `skip`."""
     row, held = write.row, {}
-    for view, pairs in view_values(write):
+    for view, pairs in view_values(write).items():
         if view != skip:
             held |= dict(zip(pairs[::2], pairs[1::2], strict=True))
             held[event_time_field(view)] = encode_time(row.ts_event // 1000)
             held[version_field(view)] = version(row.ts_event, row.created)
     return held
+
+
+def view_values(write: OnlineWrite) -> dict[str, list[bytes]]:
+    """View → its fields and values in turn, as Redis takes them from the wire and the script from its arguments."""
+    views, count, words = row_words(write)
+    reader = hiredis.Reader()
+    reader.feed(b"*%d\r\n" % count + b"".join(words))
+    told, found = reader.gets(), {}
+    while told:
+        found[told[0].decode()], told = told[2 : 2 + int(told[1])], told[2 + int(told[1]) :]
+    assert len(found) == views
+    return found
 
 
 def reply(held: dict[bytes, bytes]) -> list[bytes | None]:
@@ -66,12 +79,12 @@ def test_a_row_without_every_feature_is_refused() -> None:
     row = made_row(0)
     short = row.model_copy(update={"values": {"return_1m": 0.0}})
     with pytest.raises(InvalidMessage, match="every feature"):
-        view_values(OnlineWrite(short, None, {}))
+        row_words(OnlineWrite(short, None, {}))
 
 
 def test_a_sequence_of_another_shape_is_refused() -> None:
     with pytest.raises(InvalidMessage, match="shape"):
-        view_values(OnlineWrite(made_row(0), np.zeros((3, 2)), {}))
+        row_words(OnlineWrite(made_row(0), np.zeros((3, 2)), {}))
 
 
 def test_a_stored_field_of_another_type_is_refused_not_guessed() -> None:
