@@ -20,6 +20,7 @@ from training.stack import fit_stack
 from training.tabular import HarForecaster, tabular
 from training.trees import TreeBank
 
+pytestmark = pytest.mark.timeout(600)
 CONFIG = FitConfig(epochs=1, stride=8, batch=256, seed=1, trees=30)
 MAY_BE_UNKNOWN = {"risk_score"}
 
