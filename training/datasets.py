@@ -43,6 +43,10 @@ class Recipe:
     form: dict[str, Any] = field(default_factory=dict)
     until_ns: int | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, without what only a set of files has."""
+        return {name: value for name, value in asdict(self).items() if value not in ([], {}, None)}
+
 
 Make = Callable[[Settings, Recipe], TrainingSet]
 
@@ -66,7 +70,7 @@ def digest(table: TrainingSet) -> str:
 def manifest(table: TrainingSet, recipe: Recipe) -> dict[str, Any]:
     """What must be known to make a set again, and what is in it."""
     return {
-        "identity": table.identity, "recipe": asdict(recipe), "content": table.rows.content, "arrays": digest(table),
+        "identity": table.identity, "recipe": recipe.as_dict(), "content": table.rows.content, "arrays": digest(table),
         "symbol": table.rows.symbol, "source": table.rows.source, "feature_set": FEATURE_SET, "labels": LABELS,
         "features": list(FORECAST_BAR),
         "feature_definitions": {name: x for name, x in definitions().items() if name in FORECAST_BAR},
@@ -117,7 +121,7 @@ def _of_meta(path: Path) -> dict[str, Any]:
     meta = json.loads(path.read_text())
     made = meta["dataset"]
     recipe = Recipe("--quick" in meta["command"].split(), meta["source"] == "simulated", made["through"])
-    return {"identity": made["identity"], "recipe": asdict(recipe), "content": made["content"], "arrays": None,
+    return {"identity": made["identity"], "recipe": recipe.as_dict(), "content": made["content"], "arrays": None,
             "symbol": meta["symbol"], "source": meta["source"], "feature_set": meta["feature_set"],
             "labels": meta["labels"], "features": meta["features"], "counts": made["counts"]}
 

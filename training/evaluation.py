@@ -192,6 +192,13 @@ def calibrated_facts(name: str, model: Any, table: TrainingSet, ood: Mapping[str
     return Facts(bounds, ood, MODELS[name].speaks_of)
 
 
+def _inside(table: TrainingSet) -> int:
+    """Minutes with a bar in the period asked for: those not scored lack a label or too much of their sequence."""
+    assert table.windows.test is not None
+    first, last = table.windows.test
+    return int(((table.rows.close_ns >= first) & (table.rows.close_ns <= last)).sum())
+
+
 def _about(folder: Path, meta: Mapping[str, Any], table: TrainingSet, at: Any, request: Request) -> Found:
     """What was scored, and whether the model had seen any of it."""
     close_ns = table.close_ns[at]
@@ -204,7 +211,7 @@ def _about(folder: Path, meta: Mapping[str, Any], table: TrainingSet, at: Any, r
         "model": meta["name"], "version": meta["version"], "kind": meta.get("kind", "transformer"),
         "folder": str(folder), "trained_on": meta["dataset"]["identity"], "source": table.rows.source,
         "symbols": table.rows.symbol.split("+"), "from": iso(int(close_ns.min())), "to": iso(int(close_ns.max())),
-        "decisions": len(at), "left_out": table.counts["left_out"], "seed": request.seed,
+        "decisions": len(at), "left_out": _inside(table) - len(at), "seed": request.seed,
         "seen_in_training": int(seen.sum()) if same_market else 0,
         **({"missing_outputs": "spike at 5 and 60 minutes: an artefact of before they were forecast"}
            if "spike_prob_5m" not in meta["outputs"] else {}),

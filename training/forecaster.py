@@ -41,6 +41,8 @@ FLOOR = 1e-5
 CLIP = 5.0
 """Scaled inputs are cut at ± this many robust deviations: a wild value may say "extreme", not how extreme."""
 HARMONICS = (2, 3, 4, 6)
+WAVE_STEPS = 4096.0
+"""Steps of 1 in a wave's value that a tabular model sees."""
 MEAN_ABS_NORMAL = math.sqrt(2 / math.pi)
 LAGS: dict[str, tuple[int, ...]] = {
     "return_1m": (1, 2, 3, 4, 5, 10, 15), "realized_vol_5m": (5, 15, 30, 60), "realized_vol_15m": (15, 45),
@@ -171,7 +173,9 @@ class Forecaster(nn.Module):  # type: ignore[misc]
         older = [free_BLF[:, -1 - lag, self.columns.index(name)] for name, lags in LAGS.items() for lag in lags]
         ln_spike_B1, ln_risk_B = self.thresholds(newest_BF, ln_har_BK, context_B1)
         risk_B = torch.where(torch.isnan(context_B1[:, 0]), context_B1[:, 0], ln_har_BK[:, 1] - ln_risk_B)
-        levels = [ln_har_BK[:, 1:2], ln_har_BK - ln_spike_B1, risk_B.unsqueeze(1), self.harmonics(newest_BF)]
+        # At whole hours a sine is 0 but for the library's last bit, and trees would split on that bit.
+        waves_BX = torch.round(self.harmonics(newest_BF) * WAVE_STEPS) / WAVE_STEPS
+        levels = [ln_har_BK[:, 1:2], ln_har_BK - ln_spike_B1, risk_B.unsqueeze(1), waves_BX]
         return torch.cat([free_BLF[:, -1], torch.stack(older, dim=1), *levels], dim=1)
 
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:

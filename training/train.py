@@ -47,6 +47,8 @@ Through = Literal["feast", "kernel"]
 QUICK_DAYS = 25
 CALIBRATION_SHARE = 0.15
 """Of the rows up to `--until`."""
+MINIMUM_DAYS = 10
+"""Of history: less leaves no day to calibrate on behind the embargo."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,9 @@ def until_windows(close_ns: Ints, until_ns: int) -> Windows:
     first, cut = int(before[0]), int(before[int((1 - CALIBRATION_SHARE) * len(before))] // DAY_NS * DAY_NS)
     # A test of less than a day behind a day's embargo is no test.
     last = int(after[-1]) + PURGE_NS if len(after) and after[-1] > until_ns + 2 * DAY_NS else until_ns
-    if not first < cut < until_ns - DAY_NS:
-        raise ValueError(f"expected bars of at least ten days up to --until, found {_iso(first)} to {_iso(until_ns)}")
+    if until_ns - first < MINIMUM_DAYS * DAY_NS or not first < cut < until_ns - DAY_NS:
+        raise ValueError(f"expected bars of at least {MINIMUM_DAYS} days up to --until, found {_iso(first)} to "
+                         f"{_iso(until_ns)}")
     return Windows.between((first, cut, until_ns, last))
 
 

@@ -32,7 +32,7 @@ def test_nothing_after_until_is_learnt_from_and_what_follows_is_the_test(bars: M
     assert windows.calibration[1] == until - 60 * MINUTE_NS
     assert windows.train[1] + 60 * MINUTE_NS + DAY_NS == windows.calibration[0]
     assert until_windows(bars.close_ns[bars.close_ns <= until], until).test is None
-    with pytest.raises(ValueError, match="at least ten days up to --until"):
+    with pytest.raises(ValueError, match="at least 10 days up to --until"):
         until_windows(bars.close_ns, int(bars.close_ns[0]) + 3 * DAY_NS)
     with pytest.raises(ValueError, match=r"expected bars up to --until .*, found none before"):
         until_windows(bars.close_ns, int(bars.close_ns[0]) - DAY_NS)

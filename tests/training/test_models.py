@@ -20,6 +20,7 @@ from training.stack import fit_stack
 from training.tabular import HarForecaster, tabular
 from training.trees import TreeBank
 
+pytestmark = pytest.mark.timeout(600)
 CONFIG = FitConfig(epochs=1, stride=8, batch=256, seed=1, trees=30)
 MAY_BE_UNKNOWN = {"risk_score"}
 
@@ -92,7 +93,7 @@ def test_the_tree_node_answers_what_scikit_learn_does_on_the_thresholds_too(tabl
     y = np.nan_to_num(x[:, :2].astype(np.float64)) + 1e-3 * np.arange(len(x))[:, None] / len(x)
     boosting = HistGradientBoostingRegressor(max_iter=20, random_state=0).fit(x, y[:, 0])
     forest = RandomForestRegressor(20, max_depth=8, random_state=0).fit(x, y)
-    isolation = IsolationForest(30, random_state=0).fit(x)
+    isolation = IsolationForest(n_estimators=30, random_state=0).fit(x)
     assert np.allclose(TreeBank.of_boosting([boosting]).answer(x)[:, 0], boosting.predict(x), atol=1e-5)
     assert np.allclose(TreeBank.of_forests([(forest, (0, 1))]).answer(x), forest.predict(x), atol=1e-5)
     # scikit-learn's score is −2^(−length / c) with the c of its sample size: monotone in the mean length.
@@ -111,7 +112,7 @@ def test_boosting_learns_what_har_cannot(table: TrainingSet, calibrated) -> None
 
 
 def test_a_model_that_is_not_there_is_refused(table: TrainingSet) -> None:
-    with pytest.raises(ValueError, match=r"expected a model of transformer, lstm, .*, found oracle"):
+    with pytest.raises(ValueError, match=r"expected a model of stack, transformer, lstm, .*, found oracle"):
         fit_model("oracle", table, CONFIG)
 
 

@@ -39,6 +39,7 @@ def test_a_block_is_forecast_from_what_came_a_day_and_a_label_before_it() -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_stopped_run_goes_on_with_what_is_missing_and_says_the_same(tmp_path: Path, bars: MinuteBars) -> None:
     plan = Plan([bar_file(tmp_path, bars)], BarForm(source="simulated"), ("har", "logistic"), (0,), 2, 3, quick=True)
     whole = run(plan, tmp_path / "out", silent)
