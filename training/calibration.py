@@ -19,6 +19,7 @@ import torch
 from feature_repo.contracts import DAY_NS
 from feature_repo.grid import Floats, Ints
 from training.dataset import TrainingSet
+from training.edge import EdgeSlope, edge_slope
 from training.fitting import BAND, raw_outputs
 from training.forecaster import CHANCES, Forecaster, Raw, edge_bps
 from training.targets import HORIZONS
@@ -38,7 +39,9 @@ class Calibration:
     """Slope and intercept by chance."""
     edge_slope: float
     edge_slope_free: float
-    """Before it was held within [0, 2]."""
+    """Before chance was held against it: 0 is used where it is within three standard errors of 0, 2 at most."""
+    edge_slope_error: float
+    """Its standard error, days being what is independent."""
     tier_lambda: dict[str, Any]
     return_interval_15m: float
     """80 % of |r_15| lie within this times f_15·√15."""
@@ -59,13 +62,13 @@ def calibrate(model: Forecaster, table: TrainingSet, stride: int = 1) -> Calibra
     model.ln_scale_K.copy_(torch.from_numpy(np.log(factors)))
     model.ln_band_2.copy_(torch.from_numpy(shift))
     model.platt_62.copy_(torch.tensor([platt[name] for name in CHANCES]))
-    free = _edge_slope(model, raw, table.targets["return_1"][at], weight)
-    model.edge_slope.fill_(min(max(free, 0.0), 2.0))
+    edge = _edge_slope(model, raw, table, at, weight)
+    model.edge_slope.fill_(edge.used)
     bounds = [_return_interval(raw, factors, table, k, at, weight) for k in range(len(HORIZONS))]
     return Calibration(
-        factors.tolist(), shift.tolist(), {name: list(pair) for name, pair in platt.items()}, float(model.edge_slope),
-        free, staleness(model, table), bounds[1], {str(h): b for h, b in zip(HORIZONS, bounds, strict=True)}, len(at),
-        HALF_LIFE_DAYS,
+        factors.tolist(), shift.tolist(), {name: list(pair) for name, pair in platt.items()},
+        float(model.edge_slope), edge.slope, edge.standard_error, staleness(model, table), bounds[1],
+        {str(h): b for h, b in zip(HORIZONS, bounds, strict=True)}, len(at), HALF_LIFE_DAYS,
     )
 
 
@@ -140,14 +143,12 @@ def _logits(raw: Raw, name: str) -> Floats:
     return np.asarray(raw.logits()[CHANCES.index(name)].double().numpy())
 
 
-def _edge_slope(model: Forecaster, raw: Raw, return_1: Floats, weight: Floats) -> float:
+def _edge_slope(model: Forecaster, raw: Raw, table: TrainingSet, at: Ints, weight: Floats) -> EdgeSlope:
     with torch.no_grad():
         up_B = torch.sigmoid(model.platt_62[0, 0] * raw.up_B + model.platt_62[0, 1])
         flat_B = torch.sigmoid(model.platt_62[1, 0] * raw.flat_B + model.platt_62[1, 1])
         edge = edge_bps(up_B, flat_B, torch.exp(raw.ln_f_BK[:, 0] + model.ln_scale_K[0])).double().numpy()
-    known = np.isfinite(return_1)
-    edge, realised, weight = edge[known], 1e4 * return_1[known], weight[known]
-    return float(np.sum(weight * edge * realised) / max(float(np.sum(weight * edge**2)), 1e-12))
+    return edge_slope(edge, 1e4 * table.targets["return_1"][at], table.close_ns[at] // DAY_NS, weight)
 
 
 def _return_interval(raw: Raw, factors: Floats, table: TrainingSet, k: int, at: Ints, weight: Floats) -> float:
