@@ -90,6 +90,8 @@ class Wire:
 
 
 def _answers(connection: Any, commands: Sequence[bytes]) -> list[Any]:
+    # Once: sending would try to connect twice in each of the retry's rounds.
+    connection.connect_check_health(check_health=False, retry_socket_connect=False)
     connection.send_packed_command((b"".join(commands),))
     return [_answer(connection) for _ in commands]
 

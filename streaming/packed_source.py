@@ -88,7 +88,11 @@ class PackReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableNow):  # 
         return iter(self._rows(found)), _offsets(end) if found else start
 
     def readBetweenOffsets(self, start: Offsets, end: Offsets) -> Iterator[pa.RecordBatch]:  # noqa: N802 Spark's name
-        """The records of a batch that was planned before a restart."""
+        """The records of a batch that was planned before a restart.
+
+        Where a topic was made anew within that very batch, and has more records than the old one had, those below the
+        old one's offset are not read again.
+        """
         begun = _places(start)
         # What was made anew meanwhile begins before where it had been read to.
         spans = [

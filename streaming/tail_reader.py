@@ -44,6 +44,8 @@ class TailReader:
     clock: Callable[[], float] = time.monotonic
     _at: dict[Place, int] = field(default_factory=dict)
     """The next offset of each partition that is read."""
+    _ended: set[Place] = field(default_factory=set)
+    """Partitions that had nothing more when they were last looked at: that is told once."""
     _looked: float | None = None
     _client: Any = None
     _admin: Any = None
@@ -66,11 +68,14 @@ class TailReader:
         found: dict[Place, Records] = {}
         count, deadline = 0, self.clock() + ANSWER_WITHIN_S
         waited_for = {place for place, end in (until or {}).items() if end > max(0, self._at.get(place, end))}
+        waited_for -= self._ended
         while count < most:
             asked = min(_MOST_AT_ONCE, most - count)
             messages = self._messages(asked)
             count += collect(messages, found, self._at, until)
-            waited_for -= ended(messages, self._at, until)
+            if until is not None:
+                self._ended |= ended(messages, self._at, until)
+                waited_for -= self._ended
             if len(messages) < asked and (count or not waited_for):
                 break
             if not messages and self.clock() > deadline:
@@ -100,6 +105,7 @@ class TailReader:
         wanted = {place: start.get(place, self._at.get(place, _BEGINNING)) for place in places}
         if wanted != self._at:
             self._consumer().assign(_assigned(wanted))
+            self._ended.clear()
             self._at = wanted
 
     def _look(self) -> tuple[Place, ...]:
@@ -146,15 +152,19 @@ def read_spans(bootstrap: str, spans: Sequence[Span]) -> dict[Place, Records]:
     found: dict[Place, Records] = {}
     if not spans:
         return found
-    at, until = {span[:2]: span.start for span in spans}, {span[:2]: span.end for span in spans}
+    starts, until = {span[:2]: span.start for span in spans}, {span[:2]: span.end for span in spans}
+    at = dict(starts)
     waited_for, deadline = set(at), time.monotonic() + ANSWER_WITHIN_S
     client = consumer(bootstrap)
     try:
         client.assign(_assigned(at))
         while waited_for:
             messages = client.consume(_MOST_AT_ONCE, _ROUND_S)
-            collect(messages, found, at, until)
-            waited_for -= ended(messages, at, until)
+            # What lies before its start was written anew since: the range that was asked for is gone.
+            anew = {_place(each) for each in messages if each.error() is None and each.offset() < starts[_place(each)]}
+            told = [each for each in messages if _place(each) not in anew]
+            collect(told, found, at, until)
+            waited_for -= ended(told, at, until) | anew
             if messages:
                 deadline = time.monotonic() + ANSWER_WITHIN_S
             elif time.monotonic() > deadline:

@@ -36,6 +36,7 @@ TIME_COLUMNS: Mapping[str, Label] = {
     "open_time": "open", "close_time": "close", "date": "open", "timestamp": "open", "datetime": "open", "time": "open",
 }
 """Time columns known by name and what they are taken to be, the first that is there."""
+_SAY_WHICH = frozenset({"open_time", "close_time"})
 NEEDED = ("open", "high", "low", "close", "volume")
 OPTIONAL = ("quote_volume", "taker_buy_volume")
 EARLIEST_NS, LATEST_NS = 1_230_768_000 * SECOND_NS, 4_102_444_800 * SECOND_NS
@@ -148,7 +149,15 @@ def _table(path: Path, form: BarForm) -> pd.DataFrame:
                          f"bars nor a table ({error}); CSV files are told by .csv in their name") from error
     if table.empty:
         raise ValueError(f"{path.name}: expected bars, found no row")
-    return table.rename(columns=_names(table, path.name, form))
+    names = _names(table, path.name, form)
+    # A column that is named otherwise takes the place of one that has our name.
+    hidden = [column for column in table.columns if column in names.values() and names.get(column) != column]
+    table = table.drop(columns=hidden).rename(columns=names)
+    if "symbol" in table:
+        nameless = int((table["symbol"].isna() | (table["symbol"].astype(str).str.strip() == "")).sum())
+        if nameless:
+            raise ValueError(f"{path.name}: expected a symbol in every row, found {nameless} without; fill it in")
+    return table
 
 
 def _names(table: pd.DataFrame, name: str, form: BarForm) -> dict[str, str]:
@@ -194,9 +203,13 @@ def _time_column(table: pd.DataFrame, name: str, form: BarForm) -> tuple[str, La
         if label is None:
             raise ValueError(f"{name}: expected to be told what {form.time} is; add --time-means open or close")
         return form.time, label
-    for known, label in TIME_COLUMNS.items():
-        if known in lower:
-            return lower[known], form.label or label
+    there = [(known, label) for known, label in TIME_COLUMNS.items() if known in lower]
+    if form.label is not None:
+        # Of two columns of times the one that is what was said; a name that says the opposite is never taken for it.
+        there = [(known, form.label) for known, label in there if label == form.label or known not in _SAY_WHICH]
+        there.sort(key=lambda found: found[0] != f"{form.label}_time")
+    if there:
+        return lower[there[0][0]], there[0][1]
     raise ValueError(
         f"{name}: expected a column of times ({', '.join(TIME_COLUMNS)}), found {', '.join(map(str, table.columns))}; "
         f"name it by --time-column NAME --time-means open|close",
@@ -277,7 +290,7 @@ def _check(bars: MinuteBars, name: str) -> None:
     faults = {
         f"a number in {', '.join(NEEDED)}": ~np.isfinite(np.column_stack([columns[n] for n in NEEDED])).all(axis=1),
         "prices above 0": (np.column_stack([columns[n] for n in NEEDED[:4]]) <= 0).any(axis=1),
-        "volumes of at least 0": np.column_stack([columns[n] for n in columns if n.endswith("volume")]).min(axis=1) < 0,
+        "finite volumes of at least 0": _bad_volumes(columns),
         "high ≥ open, close ≥ low": (columns["high"] < np.maximum(columns["open"], columns["close"]))
         | (columns["low"] > np.minimum(columns["open"], columns["close"])),
     }
@@ -289,6 +302,12 @@ def _check(bars: MinuteBars, name: str) -> None:
                 f"{name}: expected {expected} in every bar, found {row} in the minute closing {_iso(close_ns[first])} "
                 f"and {int(wrong.sum()) - 1} more; correct or delete those rows (a missing minute is a gap)",
             )
+
+
+def _bad_volumes(columns: Mapping[str, Floats]) -> NDArray[np.bool_]:
+    """Where one is negative or infinite; an optional one may be unknown."""
+    volumes = np.column_stack([columns[name] for name in columns if name.endswith("volume")])
+    return np.asarray(((volumes < 0) | np.isinf(volumes)).any(axis=1))
 
 
 def _check_order(bars: MinuteBars, name: str) -> None:

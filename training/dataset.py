@@ -211,7 +211,7 @@ def assemble(rows: KnownRows, split: Split | Windows | None = None) -> TrainingS
     """Dense grid, targets, split and identity of a set. Raises `ValueError` when a part of it has no row."""
     split = split or Split()
     windows = split.windows(np.sort(rows.close_ns))
-    place = dense_places(rows.close_ns)
+    place = dense_places(rows.close_ns, tuple(count for _, count in rows.lengths))
     size = int(place[-1]) + 1
     close_ns = np.full(size, -1, dtype=np.int64)
     close_ns[place] = rows.close_ns
@@ -229,13 +229,14 @@ def assemble(rows: KnownRows, split: Split | Windows | None = None) -> TrainingS
     )
 
 
-def dense_places(close_ns: Ints) -> Ints:
+def dense_places(close_ns: Ints, lengths: Sequence[int] = ()) -> Ints:
     """Position of each row on the dense grid; the first is far enough in for a whole sequence.
 
-    A step back in time is where the next symbol begins.
+    `lengths`: how many rows each symbol has, one behind the other; no sequence and no label reaches into the next.
     """
     minutes = np.diff(close_ns) // MINUTE_NS
     steps = np.where(minutes > 0, np.minimum(minutes, SEAM), SEAM)
+    steps[np.cumsum(lengths, dtype=np.int64)[:-1] - 1] = SEAM
     return SEQUENCE_LENGTH + np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
 
 

@@ -75,7 +75,7 @@ def evaluate_bars(
     say(f"{len(at):,} minutes to score")
     answers = artefact_answers(folder, table, at)
     history = _history(settings, request, bars, meta, say)
-    fitted = _baselines(history, request, say) if history is not None else {}
+    fitted = _baselines(history, request, meta["ood"], say) if history is not None else {}
     other_answers = {name: (model_answers(model, table, at), facts) for name, (model, facts) in fitted.items()}
     har = other_answers["har"][0] if "har" in other_answers else None
     scored = scored_rows(meta["version"], table, at, answers, Facts.of(meta), har)
@@ -147,6 +147,8 @@ def _history(
     found = 0
     for place in places:
         table = _within(place(), windows)
+        if table is not None and (table.rows.symbol, table.rows.source) != (meta["symbol"], meta["source"]):
+            continue  # another market's minutes
         found = max(found, table.counts["train"] if table else 0)
         if table is not None and table.counts["train"] >= SAME_ROWS * wanted:
             say(f"baselines learn from {table.counts['train']:,} of the model's {wanted:,} training rows")
@@ -175,13 +177,18 @@ def _within(bars: Sequence[MinuteBars], windows: Windows) -> TrainingSet | None:
     return assemble(pooled([kernel_rows(each) for each in kept]), windows)
 
 
-def _baselines(table: TrainingSet, request: Request, say: Say) -> dict[str, tuple[Any, Facts]]:
-    """Fitted and calibrated as the model is; HAR alone, the reference, where baselines were not asked for."""
+def _baselines(
+    table: TrainingSet, request: Request, ood: Mapping[str, Any], say: Say,
+) -> dict[str, tuple[Any, Facts]]:
+    """Fitted and calibrated as the model is; HAR alone, the reference, where baselines were not asked for.
+
+    They trade by the model's own rule of which rows are too unlike its training rows.
+    """
     found = {}
     for name in BASELINES if request.baselines else ("har",):
         say(f"fitting {name}")
         fitted = fit_model(name, table, FitConfig(seed=request.seed, stride=request.stride, trees=request.trees))
-        found[name] = (fitted.model, calibrated_facts(name, fitted.model, table))
+        found[name] = (fitted.model, calibrated_facts(name, fitted.model, table, ood))
     return found
 
 

@@ -116,7 +116,9 @@ def scores(report: Found) -> str:
 
 def volatility(scored: Scored) -> str:
     """QLIKE over time beside HAR."""
-    cards = [_qlike_card(scored, h) for h in HORIZONS if np.isfinite(scored.rv_hat_NK[:, HORIZONS.index(h)]).any()]
+    cards = [_qlike_card(scored, h) for h in HORIZONS if len(figures.qlike_by_day(scored, h)[0])]
+    if not cards:
+        return card_section("Volatility over time", "HAR is not at hand for these rows: nothing to compare with.", [])
     return card_section(
         "Volatility over time",
         "Mean QLIKE of each UTC day, the model’s beside HAR’s. Lower is better; violent days are hard for both.", cards,

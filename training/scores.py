@@ -111,18 +111,19 @@ def _chance(outcome: Floats, p: Floats, days: Ints, h: int) -> Found:
     y, q, day = outcome[known], p[known], days[known]
     right = metrics.day_block_interval(((q > 0.5) == (y > 0.5)).astype(np.float64), day)
     brier = metrics.day_block_interval(metrics.brier_rows(y, q), day)
+    has_both = 0 < y.mean() < 1  # without either there is no climatology to be better than
     skill = metrics.day_block_ratio(metrics.brier_rows(y, q), metrics.brier_rows(y, np.full(len(y), y.mean())), day)
     draws = _auc_draws(y, q, day)
     logit = np.log(np.clip(q, 1e-6, 1 - 1e-6) / (1 - np.clip(q, 1e-6, 1 - 1e-6)))
     return {
         "accuracy": right.value, "auc": _or_none(metrics.auc(y, q)), "brier": brier.value,
         "ece": metrics.calibration_error(y, q), "log_loss": float(metrics.log_loss_rows(y, q).mean()),
-        "base_rate": float(y.mean()), "brier_skill": 1 - skill.value,
-        "reliability_slope": platt_fit(logit, y)[0] if 0 < y.mean() < 1 and np.ptp(q) > 0 else None,
+        "base_rate": float(y.mean()), "brier_skill": 1 - skill.value if has_both else None,
+        "reliability_slope": platt_fit(logit, y)[0] if has_both and np.ptp(q) > 0 else None,
         "reliability": metrics.reliability(y, q),
         "interval": {
             "accuracy": _bounds(right), "brier": _bounds(brier), "auc": _quantiles(draws, right.days),
-            "brier_skill": {"low": 1 - skill.high, "high": 1 - skill.low, "days": skill.days},
+            "brier_skill": {"low": 1 - skill.high, "high": 1 - skill.low, "days": skill.days} if has_both else None,
         },
         **_evidence(len(y), h),
     }

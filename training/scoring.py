@@ -18,13 +18,13 @@ from feature_repo.features import FORECAST_BAR
 from feature_repo.grid import Floats, Ints
 from training.dataset import TrainingSet
 from training.export import forecast, session
+from training.models import ALL, MODELS, Family
 from training.reference import is_out
 from training.scored import RETURN_HORIZONS, Scored
 from training.targets import HORIZONS
 
 if TYPE_CHECKING:
     from training.forecaster import Forecaster
-    from training.models import Family
 
 BATCH = 4096
 Answers = Mapping[str, Floats]
@@ -38,14 +38,17 @@ class Facts:
     """80 % of |return over h| lie within this times forecast · √h, by horizon; NaN: not known."""
     ood: Mapping[str, Any] | None = None
     """The out-of-distribution rule of `training.reference`; None: no row is."""
-    speaks_of: tuple[Family, ...] = ("direction", "volatility", "spike", "risk")
+    speaks_of: tuple[Family, ...] = ALL
 
     @classmethod
     def of(cls, meta: Mapping[str, Any]) -> Facts:
         """Of an artefact; those from before the bounds of every horizon have the 15-minute one alone."""
         found = meta["calibration"]
         bounds = found.get("return_intervals", {"15": found["return_interval_15m"]})
-        return cls(tuple(float(bounds.get(str(h), np.nan)) for h in HORIZONS), meta["ood"])
+        kind = MODELS.get(meta.get("kind", ""))
+        return cls(
+            tuple(float(bounds.get(str(h), np.nan)) for h in HORIZONS), meta["ood"], kind.speaks_of if kind else ALL,
+        )
 
 
 def artefact_answers(folder: Path, table: TrainingSet, at: Ints) -> Answers:

@@ -192,7 +192,8 @@ def score(table: TrainingSet, folder: Path, config: TrainConfig) -> dict[str, An
     at = table.part("test", config.test_stride)
     running = session(folder)
     parts = [forecast(running, table.sequences(rows), table.context[rows, None]) for rows in np.array_split(at, 16)]
-    answers = {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
+    # An artefact from before an output was added answers without it.
+    answers = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     baselines = fit_baselines(table, at, stride=5)
     return evaluate(table, at, answers, baselines, CostModel())
 
@@ -205,7 +206,7 @@ def _kind(table: TrainingSet, config: TrainConfig) -> str:
 def _champion_report(settings: Settings, table: TrainingSet, config: TrainConfig) -> dict[str, Any] | None:
     """The present champion's scores on the same rows; None where there is none or it reads other features."""
     name = registry.registered_name(_kind(table, config))
-    folder = registry.champion_folder(settings.mlflow, name, settings.run_dir / "models" / "champion")
+    folder = registry.champion_folder(settings.mlflow, name, settings.run_dir / "models" / "compared")
     if folder is None or card.read_meta(folder)["feature_set"] != FEATURE_SET:
         return None
     return score(table, folder, config)

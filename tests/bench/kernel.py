@@ -14,13 +14,14 @@ import hashlib
 import pickle
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
-from typing import Any, Self
+from typing import Any
 
 from prometheus_client import CollectorRegistry
-from redis.connection import Connection
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from feature_repo.contracts import HOUR_NS, MINUTE_NS
 from feature_repo.settings import Settings
@@ -158,27 +159,25 @@ class Unsent:
 
 
 class Packed:
-    """A client of Redis, and its pipeline, that packs commands for the wire and answers that each wrote."""
+    """A client of Redis whose one connection counts what it is sent, and answers that each command wrote."""
 
     def __init__(self) -> None:
         self.packed = hashlib.sha256()
-        self._commands: list[tuple[Any, ...]] = []
-        self._connection: Any = Connection()  # type: ignore[no-untyped-call]
+        self.connection_pool = self
+        self.retry: Any = Retry(NoBackoff(), 0)
 
-    def pipeline(self, transaction: bool) -> Packed:  # noqa: ARG002 redis-py's name
+    def make_connection(self) -> Packed:
         return self
 
-    def evalsha(self, *told: Any) -> None:
-        self._commands.append(("EVALSHA", *told))
-
-    def execute(self, raise_on_error: bool) -> list[int]:  # noqa: ARG002 redis-py's name
-        commands, self._commands = self._commands, []
-        for part in self._connection.pack_commands(commands):
+    def send_packed_command(self, parts: Sequence[bytes], **_: bool) -> None:
+        for part in parts:
             self.packed.update(part)
-        return [1] * len(commands)
 
-    def __enter__(self) -> Self:
-        return self
+    def connect_check_health(self, **_: bool) -> None:
+        """It is always there."""
 
-    def __exit__(self, *_: object) -> None:
+    def read_response(self) -> int:
+        return 1
+
+    def disconnect(self) -> None:
         """Nothing is held open."""

@@ -127,6 +127,8 @@ def test_a_topic_that_is_gone_is_dropped_and_one_made_anew_is_read_from_its_begi
     assert at == {("packs.gone.eth", 0): 5}
     admin.create_topics([NewTopic("packs.gone.btc", 1, 1)])
     fill(kafka, "packs.gone.btc", 300, 7)
+    # A batch that was planned of the old topic is gone with it, and takes nothing of the new one's.
+    assert read_spans(kafka, [Span("packs.gone.btc", 0, 50, 60)]) == {}
     # A restart remembers the old topic's offset, which is behind the end of the new one.
     for tail_of, start in ((tail, at), (reader(kafka, "gone"), {**at, ("packs.gone.btc", 0): 50})):
         found, end = all_of(tail_of, start, 1_000, 7)
@@ -138,8 +140,10 @@ def test_a_topic_that_is_gone_is_dropped_and_one_made_anew_is_read_from_its_begi
 def test_a_query_that_is_to_end_reads_what_was_there_and_nothing_behind_it(
     kafka: str, admin: KafkaAdminClient,
 ) -> None:
-    admin.create_topics([NewTopic("packs.drain.btc", 1, 1), NewTopic("packs.drain.eth", 1, 1)])
+    admin.create_topics([NewTopic(f"packs.drain.{name}", 1, 1) for name in ("btc", "eth", "old")])
     fill(kafka, "packs.drain.btc", 0, 900)
+    fill(kafka, "packs.drain.old", 0, 20)
+    admin.delete_records({TopicPartition("packs.drain.old", 0): 20})
     source = PackReader(kafka, "packs.", r"packs\.drain\.[a-z]+", 400)
     source.prepareForTriggerAvailableNow()
     fill(kafka, "packs.drain.btc", 900, 50)

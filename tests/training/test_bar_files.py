@@ -72,6 +72,22 @@ def test_csv_and_parquet_with_other_names_and_letters_hold_the_same_bars(tmp_pat
     assert np.isnan(parquet.columns["taker_buy_volume"]).all(), "unknown, not 0"
 
 
+def test_of_two_columns_of_times_the_one_that_was_said_is_taken(tmp_path: Path) -> None:
+    opens = made().rename(columns={"date": "open_time"})
+    both = opens.assign(close_time=opens["open_time"] + pd.Timedelta("1min"))
+    path = written(tmp_path, both)
+    assert closes(path) == closes(path, BarForm(label="open")) == closes(path, BarForm(label="close"))
+    only = written(tmp_path, both.drop(columns="close_time"), "only.parquet")
+    with pytest.raises(ValueError, match="expected a column of times"):
+        closes(only, BarForm(label="close"))
+
+
+def test_a_column_that_is_named_hides_one_of_our_name(tmp_path: Path) -> None:
+    path = written(tmp_path, made().assign(base_volume=7.0))
+    [bars] = read_bars([path], BarForm(columns={"volume": "base_volume"}))
+    assert set(bars.columns["volume"].tolist()) == {7.0}
+
+
 def test_several_files_are_one_history_in_any_order_and_a_gap_stays_a_gap(tmp_path: Path) -> None:
     late, early = (written(tmp_path, part, name) for part, name in
                    ((made(9).iloc[6:], "late.parquet"), (made(9).iloc[:4], "early.csv")))
@@ -100,6 +116,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "infinite": (at(2, volume=np.inf), "a number in .*, found .*volume inf"),
     "negative price": (at(1, low=-5.0), r"prices above 0 .*low -5, .*; correct or delete"),
     "negative volume": (at(1, volume=-1.0), "volumes of at least 0"),
+    "negative beside an unknown one": (
+        lambda t: t.assign(volume=-1.0, quote_volume=np.nan), "finite volumes of at least 0"),
+    "infinite optional volume": (lambda t: t.assign(taker_buy_volume=np.inf), "finite volumes of at least 0"),
+    "nameless symbol": (lambda t: t.assign(symbol=["BTCUSDT", None, *["BTCUSDT"] * (len(t) - 2)]), "found 1 without"),
     "high below close": (at(3, high=1.0), "high ≥ open, close ≥ low"),
     "text": (lambda t: t.assign(open="cheap"), "expected numbers in open, found 'cheap' and 5 more"),
     "five minutes": (lambda t: t.assign(date=pd.date_range(START, periods=len(t), freq="5min")), "found 300 s between"),

@@ -100,6 +100,11 @@ def test_two_symbols_in_one_set_share_the_parts_times_and_nothing_reaches_across
     assert np.allclose(two.targets["rv_15"][eth], one.targets["rv_15"][one.place], equal_nan=True)
 
 
+def test_a_symbol_that_begins_where_another_ends_is_as_far_away() -> None:
+    close_ns = np.arange(6) * MINUTE_NS
+    assert dense_places(close_ns, (2, 4)).tolist() == [64, 65, 65 + SEAM, 66 + SEAM, 67 + SEAM, 68 + SEAM]
+
+
 def test_parts_by_time_are_purged_and_may_be_left_out_on_purpose(bars: MinuteBars) -> None:
     first, last = int(bars.close_ns[0]), int(bars.close_ns[-1])
     cut = first // DAY_NS * DAY_NS + 12 * DAY_NS
