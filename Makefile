@@ -163,8 +163,9 @@ test-setup: setup-all ## Install what tests need, browser, promtool and kcat inc
 	@$(PYTHON) -m infra.strangers
 	@$(MAKE) delta || echo "left out: deltalake is not to be had here, Delta tables are not tested"
 
-test-python: ## Unit and integration tests, shared between processes (TEST_PROCESSES=2)
-	@$(PYTHON) -m pytest -n $(TEST_PROCESSES) -m "not e2e" $(ARGS)
+test-python: ## Unit and integration tests: what may share the machine file by file in TEST_PROCESSES, then the rest
+	@$(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not e2e and not alone" $(ARGS)
+	@$(PYTHON) -m pytest -m alone $(ARGS)
 
 test-unit: ## Fast tests: no server, no network
 	@$(PYTHON) -m pytest -q -m "not integration and not e2e" $(ARGS)

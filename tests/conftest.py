@@ -12,7 +12,6 @@ from hypothesis import settings as hypothesis_settings
 from feature_repo.settings import load_settings
 from streaming.recording import Line, LineWriter
 from streaming.simulator import simulate
-from tests.lanes import Lanes, stacks_first
 
 # 2024-01-01 00:00 UTC less five seconds, so that whole minutes do not begin with the recording.
 SIMULATED_BEGIN_NS = (1_704_067_200 - 5) * 1_000_000_000
@@ -38,17 +37,6 @@ class Recorded:
     def klines_1m(self) -> Path:
         """Official BTCUSDT minute klines; `date` is the open."""
         return self.folder / "klines_binance" / "btcusdt_spot_1m.parquet"
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Lanes:
-    """With `-n`: whole files, and the stacks in one lane."""
-    return Lanes(config, log)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In the processes of `-n` the stacks' lane begins first; without it nothing is changed."""
-    if hasattr(config, "workerinput"):
-        stacks_first(items)
 
 
 @pytest.fixture(autouse=True)

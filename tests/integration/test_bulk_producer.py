@@ -11,7 +11,7 @@ from feature_repo.bulk_producer import LARGEST, BulkProducer
 from feature_repo.contracts import StoreUnavailable
 from tests.integration.conftest import free_port
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(120)]
 SMALL = 1_000
 
 

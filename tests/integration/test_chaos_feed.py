@@ -24,7 +24,7 @@ from tests.integration.streaming_stack import StreamingStack, fresh_topics
 from tests.integration.streaming_stack import until as await_answer
 from tests.streaming.made_exchange import market_of, tape_of
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(400)]
 SECONDS = 311
 WRONG = {
     "name": "wrong", "shows": "nothing", "steps": [{"fault": "gap", "symbol": "BTCUSDT", "stream": "depth"}],

@@ -29,7 +29,7 @@ from streaming.lake import LakeWriter
 from tests.feature_repo.made_rows import made_row
 from tests.integration.streaming_stack import fresh_topics, records
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(180)]
 PAGE = ROOT / "docs" / "data-access.md"
 TOPIC = topics.trades_topic("BTCUSDT")
 START_NS = 1_723_161_300_000_000_000

@@ -8,7 +8,7 @@ import pytest
 
 from feature_repo.topics import HOUR_MS, Topic, compare_topics, create_topics
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]  # the broker's start counts too
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(300)]  # the broker's start counts too
 
 
 def test_topics_are_compared_with_what_is_wanted_and_missing_ones_can_be_made(kafka: str) -> None:

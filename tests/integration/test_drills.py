@@ -22,7 +22,7 @@ from infra.drill.s3 import LAKE_URL, s3_server
 from infra.drill.stack import Drill, own_stack, until
 from infra.stack.trial import offline_source
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 STREAM = ("redis", "kafka", "topics", "exchange", "ingest", "streaming")
 START_S, BACK_S = 240.0, 120.0
 

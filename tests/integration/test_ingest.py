@@ -21,7 +21,7 @@ from tests.integration.conftest import free_port
 from tests.integration.streaming_stack import SYMBOL, TRADES, StreamingStack, decoded, fresh_topics, records, until
 from tests.streaming.made_ingest import read_bars
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(300)]
 SPEED = "15"
 # The first second that is sealed for certain, whatever time the start takes, and the last that the recording holds.
 FIRST, LAST = (int(pd.Timestamp(at, tz="UTC").value) for at in ("2024-08-08 23:55:00", "2024-08-09 00:05:00"))

@@ -17,7 +17,7 @@ from streaming.packed_source import PackReader
 from streaming.packs import Place, Records, Span, unpack
 from streaming.tail_reader import TailReader, read_spans
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(240)]
 WITHIN_S = 60.0
 
 

@@ -16,7 +16,7 @@ from tests.bentos.made import made_artefact, made_row
 from tests.integration.conftest import free_port
 from tests.integration.serving_stack import ServingStack, now_second, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

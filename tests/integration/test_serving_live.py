@@ -45,7 +45,7 @@ from tests.feature_repo.made_bars import Walk
 from tests.integration.conftest import free_port
 from tests.integration.serving_stack import LiveRows, ServingStack, now_second, until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

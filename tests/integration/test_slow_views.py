@@ -24,7 +24,7 @@ from tests.feature_repo.made_observations import observation
 from tests.integration.conftest import free_port
 from tests.integration.streaming_stack import SYMBOL, StreamingStack, decoded, fresh_topics, records, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 FUNDING, FEAR_GREED = "crypto.btc.funding", topics.FEAR_GREED
 USED = (FUNDING, "crypto.btc.open_interest", FEAR_GREED)
 

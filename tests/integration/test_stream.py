@@ -57,7 +57,7 @@ from tests.integration.streaming_stack import (
     until,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(400)]
 OUTPUTS = (topics.CLEAN, topics.FEATURES, topics.ANALYTICS, topics.ALERTS, topics.DEAD_LETTERS)
 JUMPING = "SOLUSDT"
 INPUTS = (TRADES, topics.order_book_topic(SYMBOL))

@@ -31,7 +31,7 @@ from tests.integration.streaming_stack import (
     until,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(400)]
 BTC, ETH = "BTCUSDT", "ETHUSDT"
 INPUTS = tuple(topic(symbol) for symbol in (BTC, ETH) for topic in (topics.trades_topic, topics.order_book_topic))
 OUTPUTS = (topics.CLEAN, topics.FEATURES, topics.DEAD_LETTERS)
