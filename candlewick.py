@@ -487,7 +487,7 @@ def bench_load(
     as_json: Json = False,
 ) -> None:
     """Many symbols and a burst through Kafka, Spark and Redis of their own; exit 1 when a bar is missed."""
-    from infra.drill.progress import on_stderr
+    from feature_repo.progress import on_stderr
     from tests.bench.load import run
 
     warnings_only()
@@ -571,7 +571,7 @@ def chaos_sink(
     as_json: Json = False,
 ) -> None:
     """Let a store of its own answer slowly under load; exit 1 when memory grows or the lag stays."""
-    from infra.drill.progress import on_stderr
+    from feature_repo.progress import on_stderr
     from infra.drill.sink import run
 
     warnings_only()

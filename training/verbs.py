@@ -64,8 +64,8 @@ def evaluate(
     """Scores of a model on bars, and the page where it is asked for."""
     import time
 
+    from feature_repo.progress import on_stderr
     from training.evaluation import Request, evaluate_bars
-    from training.progress import on_stderr
     from training.report_page import page, write
 
     settings = _ready("evaluate")
@@ -100,8 +100,8 @@ def walk_forward(
     given: Bars, models: Sequence[str], seeds: int, blocks: int, days: int, output: Path | None, quick: bool,
 ) -> dict[str, Any]:
     """Walk-forward table of models over calendar blocks; goes on where it was stopped."""
+    from feature_repo.progress import on_stderr
     from training.klines import KLINES
-    from training.progress import on_stderr
     from training.walkforward import Plan, run
 
     settings = _ready("walkforward")

@@ -19,11 +19,11 @@ from typing import Any
 
 from feature_repo.contracts import HOUR_NS
 from feature_repo.lake_reader import Lake
+from feature_repo.progress import Say, seldom, silent
 from feature_repo.settings import LOOPBACK, load_settings
 from feature_repo.store import FeatureStore
 from infra.drill.load import Load, symbols
 from infra.drill.measures import batches, spent
-from infra.drill.progress import Say, seldom, silent
 from infra.drill.proxy import SlowProxy, slow_proxy
 from infra.drill.s3 import LAKE_URL, s3_server
 from infra.drill.stack import Drill, own_stack, until, within

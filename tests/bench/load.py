@@ -14,10 +14,10 @@ import os
 import time
 from typing import Any
 
+from feature_repo.progress import Say, seldom, silent
 from feature_repo.store import FeatureStore
 from infra.drill.load import Load, symbols
 from infra.drill.measures import batches, spent
-from infra.drill.progress import Say, seldom, silent
 from infra.drill.stack import Drill, own_stack, until, within
 from infra.drill.watch import Watch, bars_of, quantiles
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from feature_repo.contracts import DAY_NS, MINUTE_NS, ModelRefused
+from feature_repo.progress import silent
 from feature_repo.settings import Settings
 from tests.training.made_files import bar_file
 from training import evaluation, verbs
 from training.bar_files import BarForm
 from training.evaluation import Request, evaluate_bars
 from training.klines import MinuteBars
-from training.progress import silent
 from training.registry import resolve
 from training.train import TrainConfig, run, until_windows
 

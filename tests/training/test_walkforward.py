@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from feature_repo.contracts import DAY_NS, MINUTE_NS
+from feature_repo.progress import silent
 from tests.training.made_files import bar_file
 from training.bar_files import BarForm
 from training.klines import MinuteBars
-from training.progress import silent
 from training.walkforward import Plan, blocks_of, run, windows_before
 
 

@@ -1,4 +1,4 @@
-"""Progress: what a drill of many minutes says while it runs, one line at a time, beside its result.
+"""Progress: what a drill or a fit of many minutes says while it runs, one line at a time, beside its result.
 
     say = on_stderr()
     say("steady: 120 of 600 s")                  #    143 s  steady: 120 of 600 s
