@@ -496,6 +496,20 @@ def bench_load(
     raise typer.Exit(0 if found["passed"] else 1)
 
 
+@bench.command("lake")
+def bench_lake(
+    records: Annotated[int, typer.Option(min=20_000, help="Raw records.")] = 1_000_000,
+    hours: Annotated[int, typer.Option(min=1, max=744, help="Hours of feature rows.")] = 24,
+    as_json: Json = False,
+) -> None:
+    """Megabytes a second that the lake's writer takes, beside a plain Parquet write; needs no stack."""
+    from tests.bench.lake import run
+
+    found = run(records, hours)
+    show(found, as_json)
+    raise typer.Exit(0 if found["passed"] else 1)
+
+
 @bench.command("mutate")
 def bench_mutate(
     frames: Annotated[int, typer.Option(min=1, help="Broken frames.")] = 1_000_000,
@@ -795,6 +809,7 @@ def walkforward(
     blocks: Annotated[int, typer.Option(min=1, max=100, help="Test blocks, the newest last.")] = 6,
     days: Annotated[int, typer.Option(min=2, max=366, help="Days in a block that have bars.")] = 20,
     output: Annotated[Path | None, typer.Option("--output", help="Folder of results; what is there is kept.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Processes, each with blocks of its own.")] = 1,
     quick: Quick = False,
     time_column: TimeColumn = None, time_means: TimeMeans = None, time_unit: TimeUnit = None, column: Column = None,
     symbol: BarSymbol = None, source: BarSource = None,
@@ -802,9 +817,11 @@ def walkforward(
 ) -> None:
     """Fit on all before a block, score the block, block by block; stop it and start it again as you like."""
     from training import verbs
+    from training.walkforward import Plan
 
     given = verbs.bars(bars or (), column or (), time_column, time_means, time_unit, symbol=symbol, source=source)
-    show(verbs.walk_forward(given, models or (), seeds, blocks, days, output, quick), as_json)
+    plan = Plan(given.files, given.form, tuple(models or ()), tuple(range(seeds)), blocks, days, quick, jobs)
+    show(verbs.walk_forward(plan, output), as_json)
 
 
 dataset = typer.Typer(no_args_is_help=True, help="Training sets.")

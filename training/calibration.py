@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from feature_repo.contracts import DAY_NS
+from feature_repo.features import SEQUENCE_LENGTH
 from feature_repo.grid import Floats, Ints
 from training.dataset import TrainingSet
 from training.edge import EdgeSlope, edge_slope
@@ -51,9 +52,9 @@ class Calibration:
     half_life_days: float
 
 
-def calibrate(model: Forecaster, table: TrainingSet, stride: int = 1) -> Calibration:
+def calibrate(model: Forecaster, table: TrainingSet) -> Calibration:
     """Fit the calibration on the calibration part and set the model's buffers."""
-    at = table.part("calibration", stride)
+    at = table.part("calibration")
     raw, weight = raw_outputs(model, table, at), recency(table.close_ns[at])
     factors = volatility_factors(raw, table, at, weight)
     shift = _band_shift(raw, table, at, weight)
@@ -67,7 +68,7 @@ def calibrate(model: Forecaster, table: TrainingSet, stride: int = 1) -> Calibra
     bounds = [_return_interval(raw, factors, table, k, at, weight) for k in range(len(HORIZONS))]
     return Calibration(
         factors.tolist(), shift.tolist(), {name: list(pair) for name, pair in platt.items()},
-        float(model.edge_slope), edge.slope, edge.standard_error, staleness(model, table), bounds[1],
+        float(model.edge_slope), edge.slope, edge.standard_error, staleness(_logits(raw, "up"), table, at), bounds[1],
         {str(h): b for h, b in zip(HORIZONS, bounds, strict=True)}, len(at), HALF_LIFE_DAYS,
     )
 
@@ -119,15 +120,15 @@ def platt_fit(logit: Floats, outcome: Floats, weight: Floats | None = None, step
     return float(b[0]), float(b[1])
 
 
-def staleness(model: Forecaster, table: TrainingSet) -> dict[str, Any]:
+def staleness(up_logit: Floats, table: TrainingSet, at: Ints) -> dict[str, Any]:
     """λ by age of the row: slope of the outcome on a forecast made `age` minutes earlier, over the slope at age 0.
 
-    Held within [0, 1] and never rising. Ages between whole minutes are a straight line between their neighbours.
+    `up_logit`: the direction's at rows `at`. λ is held within [0, 1] and never rises. Ages between whole minutes are a
+    straight line between their neighbours.
     """
-    at = table.part("calibration")
-    at = at[at >= 64 + max(AGES_MIN)]
     logit = np.full(len(table.close_ns), np.nan)
-    logit[at] = _logits(raw_outputs(model, table, at), "up")
+    logit[at] = up_logit
+    at = at[at >= SEQUENCE_LENGTH + max(AGES_MIN)]
     up, weight = table.targets["up"][at], recency(table.close_ns[at])
     slopes = [platt_fit(logit[at - age], up, weight)[0] for age in AGES_MIN]
     relative = [min(max(slope / slopes[0], 0.0), 1.0) if slopes[0] > 0 else 0.0 for slope in slopes[1:]]

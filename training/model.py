@@ -20,6 +20,11 @@ from training.forecaster import HARMONICS, Columns, Forecaster, Raw
 DELTA_LIMIT = 1.0
 """|δ| is at most this: the forecast stays within a factor e of HAR whatever the input."""
 
+DISTANCES = 5
+"""Of HAR from the thresholds (`distances`)."""
+SIGNS = 8
+"""Newest minutes whose bare direction the direction's head is told: up, down or flat is what a bounce depends on."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -65,10 +70,10 @@ class Network(Forecaster):
         self.sizes = sizes or Sizes()
         channels = 2 * len(columns.features)
         self.embed = nn.Linear(self.sizes.patch * channels, self.sizes.width)
-        summary = 2 * self.sizes.width + channels + 2 * len(HARMONICS)
+        summary = 2 * self.sizes.width + channels + 2 * len(HARMONICS) + DISTANCES
         self.volatility_head = _head(summary, self.sizes.width, 5)
         self.chance_head = _head(summary, self.sizes.width, 4)
-        self.direction_head = _head(summary, self.sizes.width // 2, 2)
+        self.direction_head = _head(summary + SIGNS, self.sizes.width // 2, 2)
         self.slopes = nn.Parameter(torch.full((4,), 3.0))
         for head in (self.volatility_head, self.chance_head, self.direction_head):
             nn.init.zeros_(head[-1].weight)  # starts as HAR itself: training can only move away with cause
@@ -86,19 +91,32 @@ class Network(Forecaster):
         values_BLF, known_BLF = self.scaled(sequence_BLF, ln_har_BK[:, 1:2])
         tokens_BLC = torch.cat([values_BLF, known_BLF], dim=-1)
         x_BPW = self.trunk(self.embed(tokens_BLC.unflatten(1, patches).flatten(2)))
+        ln_spike_B1, ln_risk_B = self.thresholds(newest_BF, ln_har_BK, context_B1)
         summary_BS = torch.cat(
-            [x_BPW[:, -1], x_BPW.mean(dim=1), tokens_BLC[:, -1], self.harmonics(newest_BF)], dim=-1,
+            [x_BPW[:, -1], x_BPW.mean(dim=1), tokens_BLC[:, -1], self.harmonics(newest_BF),
+             distances(ln_har_BK, ln_spike_B1, ln_risk_B, context_B1)], dim=-1,
         )
         out_B5 = self.volatility_head(summary_BS)
         ln_f_BK = ln_har_BK + DELTA_LIMIT * torch.tanh(out_B5[:, :3] / DELTA_LIMIT)
         band_B2 = 0.5 * torch.exp(out_B5[:, 3:].clamp(-2, 2)) * torch.tensor([-1.0, 1.0], device=out_B5.device)
-        extra_B4, direction_B2 = self.chance_head(summary_BS), self.direction_head(summary_BS)
-        ln_spike_B1, ln_risk_B = self.thresholds(newest_BF, ln_har_BK, context_B1)
+        extra_B4 = self.chance_head(summary_BS)
+        signs_BN = torch.sign(torch.nan_to_num(sequence_BLF[:, -SIGNS:, self.columns.index("return_1m")]))
+        direction_B2 = self.direction_head(torch.cat([summary_BS, signs_BN], dim=-1))
         return Raw(
             ln_har_BK, ln_f_BK, band_B2, direction_B2[:, 0], direction_B2[:, 1] - 3.0,
             self.slopes[:3] * (ln_f_BK - ln_spike_B1) + extra_B4[:, :3],
             self.slopes[3] * (ln_f_BK[:, 1] - ln_risk_B) + extra_B4[:, 3],
         )
+
+
+def distances(ln_har_BK: Tensor, ln_spike_B1: Tensor, ln_risk_B: Tensor, context_B1: Tensor) -> Tensor:
+    """How far HAR is from the spike's thresholds and the last month's percentile, and whether that is known, (B, 5).
+
+    Volatility returns to what it has been, and the sequence alone does not say what that is.
+    """
+    known_B1 = (~torch.isnan(context_B1)).to(ln_har_BK.dtype)
+    from_month_B1 = (ln_har_BK[:, 1:2] - ln_risk_B.unsqueeze(1)) * known_B1
+    return torch.cat([ln_har_BK - ln_spike_B1, from_month_B1, known_B1], dim=1)
 
 
 class Transformer(Network):

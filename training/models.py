@@ -36,8 +36,11 @@ class Learner:
     speaks_of: tuple[Family, ...] = ALL
 
 
-STACKED = ("har", "gradient_boosting", "transformer")
-"""Members of `stack`."""
+STACKED: Mapping[str, tuple[str, int]] = {
+    "har": ("har", 0), "logistic": ("logistic", 0), "gradient_boosting": ("gradient_boosting", 0),
+    "transformer": ("transformer", 0), "transformer_2": ("transformer", 1),
+}
+"""Members of `stack`: the model of each, and how far its seed is from the stack's."""
 MODELS: Mapping[str, Learner] = {
     "stack": Learner(None),
     "transformer": Learner(None),
@@ -69,7 +72,8 @@ def fit_model(name: str, table: TrainingSet, config: FitConfig) -> Fitted:
 
 def _stack(table: TrainingSet, config: FitConfig) -> Fitted:
     """Every member fitted and calibrated, then weighed."""
-    fits = {name: fit_model(name, table, config) for name in STACKED}
+    fits = {member: fit_model(name, table, replace(config, seed=config.seed + after))
+            for member, (name, after) in STACKED.items()}
     for fitted in fits.values():
         calibrate(fitted.model, table)
     began = time.monotonic()

@@ -13,7 +13,9 @@ Shapes: as `training.forecaster` · M members · O heads (3 volatilities, then `
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +24,7 @@ from training.dataset import TrainingSet
 from training.fitting import outcomes, raw_outputs
 from training.forecaster import CHANCES, Forecaster, Raw
 from training.targets import HORIZONS
+from training.trees import TreeBank
 
 HEADS = (*(f"volatility_{h}" for h in HORIZONS), *CHANCES)
 STEPS = 300
@@ -29,22 +32,28 @@ LEARNING_RATE = 0.05
 
 
 class Stack(Forecaster):
-    """Members by name; at most one of them has trees."""
+    """Members by name. Those with trees read the same inputs: they were fitted on the same rows."""
 
     def __init__(self, members: Mapping[str, Forecaster]) -> None:
         first = next(iter(members.values()))
         super().__init__(first.columns)
         self.members = nn.ModuleDict(members)
         self.register_buffer("weights_MO", torch.full((len(members), len(HEADS)), 1 / len(members)))
-        banks = [each for each in members.values() if each.bank is not None]
-        assert len(banks) <= 1, "the graph has one node of trees"
-        owner = banks[0] if banks else first
-        self.bank = owner.bank
+        grown = {name: each for name, each in members.items() if each.bank is not None}
+        owner = next(iter(grown.values()), first)
+        assert all(torch.equal(each.har_GK, owner.har_GK) for each in grown.values())
         self.har_GK.copy_(owner.har_GK)  # the trees read inputs relative to their own HAR
+        banks = {name: each.bank for name, each in grown.items() if each.bank is not None}
+        self.bank = TreeBank.joined(list(banks.values())) if banks else None
+        ends = np.cumsum([len(bank.base) for bank in banks.values()]).tolist()
+        self.outputs = {name: slice(*span) for name, span in zip(banks, pairwise([0, *ends]), strict=True)}
+        """Of the trees, by member."""
 
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
         """The weighted members, each calibrated first: odds of one scale can be added."""
-        raws = [(each, each.heads(sequence_BLF, context_B1, trees_BT)) for each in self.members.values()]
+        none = slice(0, 0)
+        raws = [(each, each.heads(sequence_BLF, context_B1, trees_BT[:, self.outputs.get(name, none)]))
+                for name, each in self.members.items()]
         mixed_BO = sum(
             (mixable(each, raw) * self.weights_MO[m] for m, (each, raw) in enumerate(raws)),
             torch.zeros_like(sequence_BLF[:, -1, :1]),

@@ -10,8 +10,8 @@ what is served, and nothing is pickled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -54,6 +54,39 @@ class TreeBank:
     """(T,) what the sums start from."""
     inputs: int
 
+    @classmethod
+    def joined(cls, banks: Sequence[TreeBank]) -> TreeBank:
+        """Several banks of the same inputs as one: the outputs of the first, then those of the second, …"""
+        first = np.cumsum([0, *(len(bank.base) for bank in banks)])
+        trees = [replace(tree, outputs=tuple(int(first[i]) + o for o in tree.outputs))
+                 for i, bank in enumerate(banks) for tree in bank.trees]
+        return cls(tuple(trees), np.concatenate([bank.base for bank in banks]), banks[0].inputs)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Itself as flat arrays, tree after tree."""
+        sizes, widths = ([len(getattr(tree, name)) for tree in self.trees] for name in ("left", "outputs"))
+        parts = ("feature", "threshold", "left", "right", "unknown_left")
+        return {
+            "base": self.base, "inputs": np.array(self.inputs), "sizes": np.array(sizes), "widths": np.array(widths),
+            "outputs": np.concatenate([tree.outputs for tree in self.trees]),
+            "values": np.concatenate([tree.value.ravel() for tree in self.trees]),
+            **{name: np.concatenate([getattr(tree, name) for tree in self.trees]) for name in parts},
+        }
+
+    @classmethod
+    def of_arrays(cls, held: Mapping[str, NDArray[Any]]) -> TreeBank:
+        """What `arrays` gave."""
+        sizes, widths = held["sizes"], held["widths"]
+        nodes, outputs, values = np.cumsum(sizes), np.cumsum(widths), np.cumsum(sizes * widths)
+        trees = []
+        for i, (n, w) in enumerate(zip(sizes.tolist(), widths.tolist(), strict=True)):
+            own = slice(nodes[i] - n, nodes[i])
+            trees.append(Tree(
+                *(held[name][own] for name in ("feature", "threshold", "left", "right", "unknown_left")),
+                held["values"][values[i] - n * w : values[i]].reshape(n, w),
+                tuple(held["outputs"][outputs[i] - w : outputs[i]].tolist()),
+            ))
+        return cls(tuple(trees), held["base"], int(held["inputs"]))
 
     @classmethod
     def of_boosting(cls, members: Sequence[Any]) -> TreeBank:

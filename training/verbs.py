@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from feature_repo.contracts import ModelRefused
 from feature_repo.logs import configure
 from feature_repo.settings import Settings, load_settings
 from training.bar_files import BarForm, parse_time
+
+if TYPE_CHECKING:
+    from training.walkforward import Plan
 
 
 @dataclass(frozen=True)
@@ -96,18 +99,16 @@ def evaluate_test_part(folder: Path | None, simulated: bool) -> dict[str, Any]:
             **score(table, folder, config)}
 
 
-def walk_forward(
-    given: Bars, models: Sequence[str], seeds: int, blocks: int, days: int, output: Path | None, quick: bool,
-) -> dict[str, Any]:
-    """Walk-forward table of models over calendar blocks; goes on where it was stopped."""
+def walk_forward(plan: Plan, output: Path | None) -> dict[str, Any]:
+    """Walk-forward table of models over calendar blocks; goes on where it was stopped. No files: the data folder's."""
     from feature_repo.progress import on_stderr
+    from training.costs import CostModel
     from training.klines import KLINES
-    from training.walkforward import Plan, run
+    from training.walkforward import run
 
     settings = _ready("walkforward")
-    files = given.files or (str(settings.data_dir / KLINES),)
-    plan = Plan(files, given.form, tuple(models), tuple(range(seeds)), blocks, days, quick=quick)
-    return run(plan, output or settings.run_dir / "walkforward", on_stderr())
+    plan = plan if plan.files else replace(plan, files=(str(settings.data_dir / KLINES),))
+    return run(plan, output or settings.run_dir / "walkforward", on_stderr(), CostModel.of(settings))
 
 
 def verify(folder: Path | None) -> tuple[dict[str, Any], bool]:

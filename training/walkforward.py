@@ -5,7 +5,8 @@
 Blocks are calendar days that have bars, the newest last; history expands: each block is forecast from everything before
 it, the last `CALIBRATION_SHARE` of which calibrates. Labels that cross a boundary are purged, and a day is left out
 after each. A result is a file of one (block, model, seed), written whole or not at all: stopped, it goes on with what
-is missing. The same plan and bars give the same folder; another plan or other bars have another.
+is missing. The same plan and bars give the same folder; another plan or other bars have another. A stack is made of
+the members that stand in the same table: nothing is fitted twice.
 """
 
 from __future__ import annotations
@@ -13,33 +14,41 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from feature_repo.contracts import DAY_NS
 from feature_repo.features import FEATURE_SET
-from feature_repo.grid import Floats, Ints
+from feature_repo.grid import Ints
+from feature_repo.progress import on_stderr
+from training import kept, scored_file
 from training.bar_files import BarForm, read_bars
+from training.costs import CostModel
 from training.dataset import PARTS, PURGE_NS, KnownRows, TrainingSet, Windows, assemble, kernel_rows, pooled
-from training.evaluation import calibrated_facts, iso
+from training.evaluation import calibrated_facts, iso, judged
 from training.fitting import FitConfig
-from training.metrics import Interval, brier_rows, qlike_loss
-from training.models import MODELS, fit_model
+from training.forecaster import Forecaster
+from training.metrics import Interval, day_block_ratio, qlike, qlike_loss
+from training.models import MODELS, STACKED, fit_model
 from training.scored import Scored
-from training.scores import scores
-from training.scoring import model_answers, scored_rows
+from training.scores import differences, scores
+from training.scoring import Facts, model_answers, scored_rows
+from training.stack import Stack, fit_stack
 from training.targets import HORIZONS, LABELS
 from training.train import CALIBRATION_SHARE
 
 Say = Callable[[str], None]
 Found = dict[str, Any]
-SEEDLESS = ("har", "ewma", "reversal", "logistic")
-"""Fits without chance: one seed says all."""
+SEEDLESS = ("har", "ewma", "reversal", "logistic", "gradient_boosting")
+"""Fits without chance: one seed says all. Boosting draws only where it bins more than 200,000 rows."""
 REFERENCES = ("har", "gradient_boosting")
-DRAWS = 1000
+Task = tuple[int, int, str]
+"""Seed, block, model: in this order, so that what stands when it is stopped is whole for the first seeds."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +64,27 @@ class Plan:
     days: int = 20
     quick: bool = False
     """Small fits, for rehearsals and tests."""
+    jobs: int = 1
+    """Processes, each with blocks of its own."""
 
     def config(self, seed: int) -> FitConfig:
         """Every model's budget: the same rows, the same calibration part to stop by."""
         return FitConfig(seed=seed, epochs=1, stride=10, batch=256, trees=30) if self.quick else FitConfig(seed=seed)
 
     def names(self) -> tuple[str, ...]:
-        """The models. Raises `ValueError` for one that is not there."""
+        """The models, members before the stack. Raises `ValueError` for one that is not there."""
         if unknown := [name for name in self.models if name not in MODELS]:
             raise ValueError(f"expected models of {', '.join(MODELS)}, found {', '.join(unknown)}")
-        return tuple(self.models) or tuple(MODELS)
+        return tuple(sorted(self.models or MODELS, key=lambda name: (name == "stack", list(MODELS).index(name))))
+
+    def seeds_of(self, name: str) -> Sequence[int]:
+        """Which seeds a model is fitted with."""
+        return self.seeds[:1] if name in SEEDLESS else self.seeds
+
+    def tasks(self, blocks: Sequence[int]) -> list[Task]:
+        """All there is to do on these blocks."""
+        return [(seed, b, name) for seed in self.seeds for b in blocks for name in self.names()
+                if seed in self.seeds_of(name)]
 
 
 def blocks_of(close_ns: Ints, blocks: int, days: int) -> list[tuple[int, int]]:
@@ -89,111 +109,182 @@ def windows_before(close_ns: Ints, block: tuple[int, int]) -> Windows:
     return Windows.between((int(close_ns[0]), cut, block[0], block[1] + PURGE_NS))
 
 
-def run(plan: Plan, folder: Path, say: Say) -> Found:
+def run(plan: Plan, folder: Path, say: Say, costs: CostModel | None = None) -> Found:
     """Fit and score what is missing in `folder`; the table of all. Raises `ValueError` for bars and plans."""
-    names = plan.names()
+    plan.names()
     rows = pooled([kernel_rows(bars) for bars in read_bars(plan.files, plan.form)])
-    close_ns = np.sort(rows.close_ns)
-    blocks = blocks_of(close_ns, plan.blocks, plan.days)
+    blocks = blocks_of(np.sort(rows.close_ns), plan.blocks, plan.days)
     place = folder / identity(plan, rows)
     place.mkdir(parents=True, exist_ok=True)
-    tasks = [(b, name, seed) for b in range(len(blocks)) for name in names
-             for seed in (plan.seeds[:1] if name in SEEDLESS else plan.seeds)]
-    for done, (b, name, seed) in enumerate(tasks):
-        path = place / f"block{b}-{name}-{seed}"
-        if path.with_suffix(".json").exists():
-            continue
-        say(f"{done}/{len(tasks)}: block {b} ({iso(blocks[b][0])[:10]}), {name}, seed {seed}")
-        table = assemble(rows, windows_before(close_ns, blocks[b]))
-        _keep(path, *_scored(table, name, plan.config(seed)))
-    return {"folder": str(place), **summary(place, blocks, names, plan.seeds)}
+    shares = [share for j in range(plan.jobs) if (share := range(len(blocks))[j::plan.jobs])]
+    if len(shares) == 1:
+        Walk(plan, rows, blocks, place).do(shares[0], say)
+    else:
+        # Spawned, because a fork of a process whose libraries have threads may wait forever.
+        with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn")) as pool:
+            list(pool.map(_share, *zip(*((plan, rows, blocks, place, share) for share in shares), strict=True)))
+    return {"folder": str(place), **summary(place, blocks, plan, costs or CostModel())}
+
+
+def _share(plan: Plan, rows: KnownRows, blocks: list[tuple[int, int]], place: Path, share: Sequence[int]) -> None:
+    """One process's blocks, on one core."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        Walk(plan, rows, blocks, place).do(share, on_stderr())
 
 
 def identity(plan: Plan, rows: KnownRows) -> str:
     """Names everything that decides a result but for which models and seeds are asked for."""
     facts = {"content": rows.content, "blocks": plan.blocks, "days": plan.days, "feature_set": FEATURE_SET,
-             "labels": LABELS, "budget": asdict(plan.config(0)), "calibration": CALIBRATION_SHARE}
+             "labels": LABELS, "budget": asdict(plan.config(0)), "calibration": CALIBRATION_SHARE, "stack": STACKED}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _scored(table: TrainingSet, name: str, config: FitConfig) -> tuple[Scored, Found]:
-    fitted = fit_model(name, table, config)
-    facts = calibrated_facts(name, fitted.model, table)
-    at = table.part("test")
-    scored = scored_rows(name, table, at, model_answers(fitted.model, table, at), facts)
-    return scored, {"model": name, "seed": config.seed, "seconds": round(fitted.seconds, 1), "set": table.identity,
-                    "windows": {part: [iso(ns) for ns in table.window(part)] for part in PARTS},
-                    **scores(scored)}
+@dataclass
+class Walk:
+    """The rows, and what of them has been made into sets."""
+
+    plan: Plan
+    rows: KnownRows
+    blocks: Sequence[tuple[int, int]]
+    place: Path
+    _tables: dict[int, TrainingSet] = field(default_factory=dict)
+
+    def do(self, share: Sequence[int], say: Say) -> None:
+        """Whatever is missing of these blocks."""
+        tasks = self.plan.tasks(share)
+        for done, (seed, b, name) in enumerate(tasks):
+            path = result(self.place, b, name, seed)
+            if not path.with_suffix(".json").exists():
+                say(f"{done}/{len(tasks)}: block {b} ({iso(self.blocks[b][0])[:10]}), {name}, seed {seed}")
+                self._result(path, b, name, seed)
+
+    def _result(self, path: Path, b: int, name: str, seed: int) -> None:
+        """Decisions of every row for later pairs, then the scores: whoever sees these has both."""
+        table = self.table(b)
+        model, facts = self.model(b, name, seed)
+        at = table.part("test")
+        scored = scored_rows(name, table, at, model_answers(model, table, at), facts)
+        scored_file.keep(path, scored)
+        found = {"model": name, "seed": seed, "set": table.identity, **_shares(model),
+                 "windows": {part: [iso(ns) for ns in table.window(part)] for part in PARTS}, **scores(scored)}
+        text = path.with_suffix(".tmp.json")
+        text.write_text(json.dumps(found))
+        text.rename(path.with_suffix(".json"))
+
+    def table(self, b: int) -> TrainingSet:
+        """The set whose test part is block `b`."""
+        if b not in self._tables:
+            self._tables[b] = assemble(self.rows, windows_before(np.sort(self.rows.close_ns), self.blocks[b]))
+        return self._tables[b]
+
+    def model(self, b: int, name: str, seed: int) -> tuple[Forecaster, Facts]:
+        """Fitted and calibrated on what came before the block; a stack of members that are kept."""
+        table, seed = self.table(b), self.plan.seeds[0] if name in SEEDLESS else seed
+        if name == "stack":
+            members = {each: self.model(b, of, seed + after)[0] for each, (of, after) in STACKED.items()}
+            stack: Forecaster = fit_stack(members, table)
+            return stack, calibrated_facts(name, stack, table)
+        path = self.place / "members" / f"block{b}-{name}-{seed}.npz"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            model = fit_model(name, table, self.plan.config(seed)).model
+            kept.keep(path, name, model, calibrated_facts(name, model, table))
+        return kept.read(path)
 
 
-def _keep(path: Path, scored: Scored, found: Found) -> None:
-    """Losses of every row for later pairs, then the scores: whoever sees these has both."""
-    made = path.with_suffix(".tmp.npz")
-    np.savez_compressed(made, **_losses(scored))
-    made.rename(path.with_suffix(".npz"))
-    text = path.with_suffix(".tmp.json")
-    text.write_text(json.dumps(found))
-    text.rename(path.with_suffix(".json"))
+def result(place: Path, b: int, name: str, seed: int) -> Path:
+    """Where a model's decisions on a block are."""
+    return place / f"block{b}-{name}-{seed}.npz"
 
 
-def _losses(scored: Scored) -> dict[str, Any]:
-    """Per decision; NaN where the model does not speak of it."""
-    with np.errstate(invalid="ignore"):
-        qlikes = {f"qlike_{h}": qlike_loss(scored.rv_NK[:, k], scored.rv_hat_NK[:, k]) for k, h in enumerate(HORIZONS)}
+def _shares(model: Forecaster) -> Found:
+    return {"stack_weights": model.shares()} if isinstance(model, Stack) else {}
+
+
+def summary(place: Path, blocks: Sequence[tuple[int, int]], plan: Plan, costs: CostModel) -> Found:
+    """Every model that is whole, by its median seed; ratios and differences are paired by row, and by seed."""
+    held = {name: seeds for name in plan.names() if (seeds := _by_seed(place, name, len(blocks), plan))}
+    pairs = [(ours, theirs) for theirs in REFERENCES if theirs in held for ours in held if ours != theirs]
+    typical = {name: scored_file.joined(_median(seeds, _loss)) for name, seeds in held.items()}
+    judgements = {name: judged(scored, {}, costs) for name, scored in typical.items()}
     return {
-        "close_ns": scored.close_ns_N, "up": scored.up, "p_up": scored.p_up_N,
-        "brier_risk": brier_rows(scored.risky_N, scored.risk_score_N), **qlikes,
+        "blocks": [{"block": b, "from": iso(first), "to": iso(last), "qlike": {
+            name: {str(h): float(np.median([qlike_of(seed[b], h) for seed in seeds])) for h in HORIZONS}
+            for name, seeds in held.items() if "volatility" in MODELS[name].speaks_of
+        }} for b, (first, last) in enumerate(blocks)],
+        "seeds": {name: len(seeds) for name, seeds in held.items()},
+        "ratios": {f"{ours}/{theirs}": {str(h): _over_blocks(held[ours], held[theirs], h) for h in HORIZONS}
+                   for ours, theirs in pairs if "volatility" in MODELS[ours].speaks_of},
+        "differences": {f"{ours}/{theirs}": differences(typical[ours], typical[theirs]) for ours, theirs in pairs},
+        "stack_weights": _weights(place, len(blocks), plan),
+        "models": {name: {key: value for key, value in found.items() if key != "baselines"}
+                   for name, found in judgements.items()},
     }
 
 
-def summary(place: Path, blocks: Sequence[tuple[int, int]], names: Sequence[str], seeds: Sequence[int]) -> Found:
-    """Median over seeds by block and model, and each model's QLIKE over the references', paired by day."""
-    held = {(b, name): [_read(path) for seed in seeds if (path := place / f"block{b}-{name}-{seed}.npz").exists()]
-            for b in range(len(blocks)) for name in names}
-    pairs = [(name, reference) for reference in REFERENCES if reference in names for name in names
-             if name != reference and all(_speaks(held[b, n]) for b in range(len(blocks)) for n in (name, reference))]
-    return {
-        "blocks": [{"block": b, "from": iso(first), "to": iso(last)} | _block(held, b, names)
-                   for b, (first, last) in enumerate(blocks)],
-        "ratios": {f"{ours}/{theirs}": {str(h): _over_blocks(held, ours, theirs, len(blocks), h) for h in HORIZONS}
-                   for ours, theirs in pairs},
-    }
+Blocks = list[Scored]
+"""One seed's decisions, block by block."""
 
 
-def _read(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as held:
-        return dict(held)
+def _by_seed(place: Path, name: str, blocks: int, plan: Plan) -> list[Blocks]:
+    """The seeds of which every block stands."""
+    paths = [[result(place, b, name, seed) for b in range(blocks)] for seed in plan.seeds_of(name)]
+    return [[scored_file.read(path) for path in seed] for seed in paths
+            if all(path.with_suffix(".json").exists() for path in seed)]
 
 
-def _speaks(seeds: Sequence[dict[str, Any]]) -> bool:
-    """Whether a model forecasts volatility."""
-    return bool(seeds) and bool(np.isfinite(seeds[0]["qlike_15"]).any())
+def qlike_of(scored: Scored, h: int) -> float:
+    """Mean QLIKE of a horizon; NaN where the model does not forecast it."""
+    k = HORIZONS.index(h)
+    known = np.isfinite(scored.rv_NK[:, k]) & np.isfinite(scored.rv_hat_NK[:, k])
+    return qlike(scored.rv_NK[known, k], scored.rv_hat_NK[known, k]) if known.any() else float("nan")
 
 
-def _typical(seeds: Sequence[dict[str, Any]], h: int) -> Floats:
-    """Losses of the seed whose mean is the median: one model as it would be shipped, not an average of several."""
-    order = sorted(range(len(seeds)), key=lambda i: float(np.nanmean(seeds[i][f"qlike_{h}"])))
-    return np.asarray(seeds[order[(len(order) - 1) // 2]][f"qlike_{h}"])
+def _loss(seed: Blocks) -> float:
+    """What the median seed is the median of: QLIKE of 15 minutes."""
+    return float(np.mean([qlike_of(block, 15) for block in seed]))
 
 
-def _block(held: dict[tuple[int, str], list[dict[str, Any]]], b: int, names: Sequence[str]) -> Found:
-    return {"qlike": {name: {str(h): float(np.nanmean(_typical(held[b, name], h))) for h in HORIZONS}
-                      for name in names if _speaks(held[b, name])}}
+T = TypeVar("T")
 
 
-def _over_blocks(held: dict[tuple[int, str], list[dict[str, Any]]], name: str, reference: str, n: int, h: int) -> Found:
-    """Ratio of summed losses over all blocks with a day-block interval, by block, and in how many it is below 1."""
-    ours = [_typical(held[b, name], h) for b in range(n)]
-    theirs = [_typical(held[b, reference], h) for b in range(n)]
-    days = [held[b, name][0]["close_ns"] // DAY_NS for b in range(n)]
-    each = [_ratio(*block) for block in zip(ours, theirs, days, strict=True)]
-    whole = _ratio(np.concatenate(ours), np.concatenate(theirs), np.concatenate(days))
-    return {**whole.as_dict(), "by_block": [one.as_dict() for one in each],
-            "better_in": sum(one.value < 1 for one in each), "blocks": n}
+def _median(items: Sequence[T], of: Callable[[T], float]) -> T:
+    """The item in the middle (the lower of two): one as it would be shipped, not an average of several."""
+    return sorted(items, key=of)[(len(items) - 1) // 2]
 
 
-def _ratio(ours: Floats, theirs: Floats, days: Ints) -> Interval:
-    from training.metrics import day_block_ratio
+def _over_blocks(ours: Sequence[Blocks], theirs: Sequence[Blocks], h: int) -> Found:
+    """Ratio of summed losses, the median seed's: over all blocks, by block, and in how many it is below 1."""
+    pairs = [(seed, theirs[i if len(theirs) > 1 else 0]) for i, seed in enumerate(ours)
+             if i < len(theirs) or len(theirs) == 1]
+    seeds = [_ratio(scored_file.joined(seed), scored_file.joined(other), h) for seed, other in pairs]
+    each = [_median([_ratio(seed[b], other[b], h) for seed, other in pairs], _value) for b in range(len(ours[0]))]
+    return {**_median(seeds, _value).as_dict(), "by_seed": [one.value for one in seeds],
+            "by_block": [one.as_dict() for one in each], "better_in": sum(one.value < 1 for one in each),
+            "blocks": len(each)}
 
-    known = np.isfinite(ours) & np.isfinite(theirs)
-    return day_block_ratio(ours[known], theirs[known], days[known])
+
+def _value(found: Interval) -> float:
+    return found.value
+
+
+def _ratio(ours: Scored, theirs: Scored, h: int) -> Interval:
+    k = HORIZONS.index(h)
+    y, f, g = ours.rv_NK[:, k], ours.rv_hat_NK[:, k], theirs.rv_hat_NK[:, k]
+    known = np.isfinite(y) & np.isfinite(f) & np.isfinite(g)
+    losses = [qlike_loss(y[known], x[known]) for x in (f, g)]
+    return day_block_ratio(losses[0], losses[1], ours.days[known])
+
+
+def _weights(place: Path, blocks: int, plan: Plan) -> Found:
+    """The stack's weights by head and member: the median over blocks and seeds, the least and the most."""
+    paths = [result(place, b, "stack", seed).with_suffix(".json") for b in range(blocks) for seed in plan.seeds]
+    found = [json.loads(path.read_text())["stack_weights"] for path in paths if path.exists()]
+    if not found:
+        return {}
+    return {head: {member: [float(q) for q in np.quantile([each[head][member] for each in found], [0.5, 0.0, 1.0])]
+                   for member in found[0][head]} for head in found[0]}

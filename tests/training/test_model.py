@@ -18,7 +18,7 @@ from training.targets import HORIZONS
 @pytest.fixture(scope="module")
 def fitted(table: TrainingSet) -> Fitted:
     found = fit(table, FitConfig(epochs=2, stride=8, batch=256, seed=1, threads=1))
-    calibrate(found.model, table, stride=3)
+    calibrate(found.model, table)
     return found
 
 

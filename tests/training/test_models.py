@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from training.calibration import calibrate
+from tests.training.conftest import CONFIG, Calibrated
 from training.dataset import TrainingSet
 from training.export import forecast, onnx_bytes, session
-from training.fitting import FitConfig, raw_outputs
-from training.forecaster import OUTPUTS, Forecaster, bar_columns
+from training.fitting import raw_outputs
+from training.forecaster import OUTPUTS, bar_columns
 from training.metrics import qlike
 from training.models import MODELS, STACKED, fit_model
 from training.stack import fit_stack
@@ -21,19 +20,7 @@ from training.tabular import HarForecaster, tabular
 from training.trees import TreeBank
 
 pytestmark = pytest.mark.timeout(600)
-CONFIG = FitConfig(epochs=1, stride=8, batch=256, seed=1, trees=30)
 MAY_BE_UNKNOWN = {"risk_score"}
-
-
-@pytest.fixture(scope="module")
-def calibrated(table: TrainingSet):  # type: ignore[no-untyped-def]
-    @cache
-    def fitted(name: str) -> Forecaster:
-        model = fit_model(name, table, CONFIG).model
-        calibrate(model, table, stride=3)
-        return model
-
-    return fitted
 
 
 def nulled(table: TrainingSet, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +34,9 @@ def nulled(table: TrainingSet, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_onnx_equals_torch_for_any_batch_with_nulls(calibrated, table: TrainingSet, tmp_path: Path, name: str) -> None:  # type: ignore[no-untyped-def]
+def test_onnx_equals_torch_for_any_batch_with_nulls(
+    calibrated: Calibrated, table: TrainingSet, tmp_path: Path, name: str,
+) -> None:
     model = calibrated(name)
     (tmp_path / "model.onnx").write_bytes(onnx_bytes(model))
     running = session(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,17 @@ import pytest
 
 from feature_repo.contracts import DAY_NS, MINUTE_NS
 from feature_repo.progress import silent
+from tests.training.conftest import Calibrated
 from tests.training.made_files import bar_file
+from tests.training.scored_rows import forecast_scored
+from training import scored_file
 from training.bar_files import BarForm
+from training.dataset import TrainingSet
+from training.kept import keep, read
 from training.klines import MinuteBars
-from training.walkforward import Plan, blocks_of, run, windows_before
+from training.models import STACKED
+from training.scoring import Facts, model_answers
+from training.walkforward import SEEDLESS, Plan, blocks_of, run, windows_before
 
 
 def minutes_of(days: list[int]) -> np.ndarray:
@@ -61,3 +69,58 @@ def test_a_stopped_run_goes_on_with_what_is_missing_and_says_the_same(tmp_path: 
     ratio = whole["ratios"]["logistic/har"]["60"]
     assert ratio["low"] <= ratio["value"] <= ratio["high"]
     assert ratio["better_in"] == sum(block["value"] < 1 for block in ratio["by_block"])
+    assert set(whole["models"]) == {"har", "logistic"}
+    assert whole["differences"]["logistic/har"]["qlike_60"]["value"] < 0 or ratio["value"] >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_stack_is_made_of_the_members_that_were_kept_and_two_processes_say_what_one_does(
+    tmp_path: Path, bars: MinuteBars,
+) -> None:
+    names = ("stack", "har", "logistic", "gradient_boosting", "transformer")
+    plan = Plan([bar_file(tmp_path, bars)], BarForm(source="simulated"), names, (0, 1), 2, 3, quick=True)
+    one = run(plan, tmp_path / "one", silent)
+    two = run(replace(plan, jobs=2), tmp_path / "two", silent)
+    assert {k: v for k, v in two.items() if k != "folder"} == {k: v for k, v in one.items() if k != "folder"}
+    members = sorted(path.name for path in (Path(one["folder"]) / "members").iterdir())
+    assert members == sorted(
+        f"block{b}-{name}-{seed}.npz" for b in (0, 1) for name in names[1:]
+        for seed in ((0,) if name in SEEDLESS else (0, 1, 2))  # the second seed's stack has a member of the third
+    )
+    assert one["seeds"] == {**dict.fromkeys(names, 1), "transformer": 2, "stack": 2}
+    for head, shares in one["stack_weights"].items():
+        assert set(shares) == set(STACKED), head
+        assert all(0 <= least <= median <= most <= 1 for median, least, most in shares.values())
+    ratio = one["ratios"]["stack/gradient_boosting"]["15"]
+    assert ratio["value"] in ratio["by_seed"]
+    assert len(ratio["by_seed"]) == 2
+
+
+def test_a_model_that_is_kept_answers_as_before_bit_for_bit(
+    table: TrainingSet, calibrated: Calibrated, tmp_path: Path,
+) -> None:
+    at = table.part("test", 11)
+    for name in ("gradient_boosting", "random_forest", "logistic", "har", "transformer"):
+        model, facts = calibrated(name), Facts((1.0, 2.0, float("nan")), None, ("volatility",))
+        keep(tmp_path / "model.npz", name, model, facts)
+        again, told = read(tmp_path / "model.npz")
+        before, after = (model_answers(each, table, at) for each in (model, again))
+        assert all(np.array_equal(before[output], after[output], equal_nan=True) for output in before), name
+        assert told.speaks_of == facts.speaks_of
+        assert np.array_equal(told.return_bounds, facts.return_bounds, equal_nan=True)
+
+
+def test_kept_decisions_are_the_decisions_and_several_blocks_are_one(tmp_path: Path) -> None:
+    first, second = forecast_scored(1, seed=1), forecast_scored(1, seed=2)
+    for name, scored in (("a", first), ("b", second)):
+        scored_file.keep(tmp_path / f"{name}.npz", scored)
+    read_again = [scored_file.read(tmp_path / f"{name}.npz") for name in ("a", "b")]
+    assert np.array_equal(read_again[0].close_ns_N, first.close_ns_N)
+    assert np.allclose(read_again[0].rv_hat_NK, first.rv_hat_NK, rtol=1e-6, equal_nan=True)
+    assert np.allclose(read_again[1].returns[15], second.returns[15], rtol=1e-6, equal_nan=True)
+    whole = scored_file.joined(read_again)
+    assert len(whole) == len(first) + len(second)
+    assert np.array_equal(whole.edge_bps[1], np.concatenate([each.edge_bps[1] for each in read_again]))
+    with pytest.raises(ValueError, match="decisions of one model, found one, other"):
+        scored_file.joined([replace(first, model="one"), replace(second, model="other")])
