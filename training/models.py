@@ -37,7 +37,7 @@ class Learner:
 
 
 STACKED: Mapping[str, tuple[str, int]] = {
-    "har": ("har", 0), "logistic": ("logistic", 0), "gradient_boosting": ("gradient_boosting", 0),
+    "gradient_boosting": ("gradient_boosting", 0), "random_forest": ("random_forest", 0),
     "transformer": ("transformer", 0), "transformer_2": ("transformer", 1),
 }
 """Members of `stack`: the model of each, and how far its seed is from the stack's."""
