@@ -31,7 +31,7 @@ HEADS = (*(f"volatility_{h}" for h in HORIZONS), *CHANCES)
 STEPS = 150
 LEARNING_RATE = 0.1
 PULL = 0.01
-"""Added to a head's loss: this times Σ (weight − 1 / M)². Two Transformers share evenly what one need not have alone, and
+"""Added to a head's loss: this times Σ (weight − 1 / M)². Two Transformers share evenly what one could have alone, and
 a member that is worse by a few hundredths of QLIKE is still left out."""
 
 
