@@ -48,11 +48,11 @@ BLANK: Mapping[str, Blank] = {
 
 def keep(path: Path, name: str, model: Forecaster, facts: Facts) -> None:
     """Write the whole file or nothing."""
-    state = {f"state/{key}": value.numpy() for key, value in model.state_dict().items()}
-    trees = {} if model.bank is None else {f"trees/{key}": value for key, value in model.bank.arrays().items()}
+    arrays: dict[str, Any] = {f"state/{key}": value.numpy() for key, value in model.state_dict().items()}
+    arrays |= {} if model.bank is None else {f"trees/{key}": value for key, value in model.bank.arrays().items()}
     about = json.dumps({"model": name, "return_bounds": facts.return_bounds, "speaks_of": facts.speaks_of})
     made = path.with_suffix(".tmp.npz")
-    np.savez_compressed(made, about=np.array(about), **state, **trees)
+    np.savez_compressed(made, about=np.array(about), **arrays)
     made.rename(path)
 
 

@@ -82,7 +82,8 @@ class TreeBank:
         for i, (n, w) in enumerate(zip(sizes.tolist(), widths.tolist(), strict=True)):
             own = slice(nodes[i] - n, nodes[i])
             trees.append(Tree(
-                *(held[name][own] for name in ("feature", "threshold", "left", "right", "unknown_left")),
+                held["feature"][own], held["threshold"][own], held["left"][own], held["right"][own],
+                held["unknown_left"][own],
                 held["values"][values[i] - n * w : values[i]].reshape(n, w),
                 tuple(held["outputs"][outputs[i] - w : outputs[i]].tolist()),
             ))

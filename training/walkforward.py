@@ -244,7 +244,7 @@ def qlike_of(scored: Scored, h: int) -> float:
     return qlike(scored.rv_NK[known, k], scored.rv_hat_NK[known, k]) if known.any() else float("nan")
 
 
-def _loss(seed: Blocks) -> float:
+def _loss(seed: Sequence[Scored]) -> float:
     """What the median seed is the median of: QLIKE of 15 minutes."""
     return float(np.mean([qlike_of(block, 15) for block in seed]))
 
