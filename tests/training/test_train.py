@@ -3,14 +3,17 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from feature_repo.contracts import ModelRefused
 from feature_repo.settings import Settings
+from training import evaluation, fitting, registry, train, verbs
 from training.dataset import TrainingSet, kernel_rows
 from training.datasets import find
+from training.evaluation import GATE_BASELINES
 from training.export import verify
 from training.feature_changes import _registered, broken, here
 from training.klines import MinuteBars, simulated_klines
@@ -24,8 +27,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # imports of Feast, MLflow an
 @pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.timeout(600)
-def test_a_quick_run_leaves_a_verified_artefact_under_the_simulated_name(tmp_path: Path) -> None:
-    settings = Settings(run_dir=tmp_path)
+def test_a_quick_run_leaves_a_verified_artefact_under_the_simulated_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings(run_dir=tmp_path, cost_fee_bps=3.0)
     report = run(settings, TrainConfig(quick=True, simulated=True, seeds=(0,)), "test", tmp_path / "installed")
     folder = Path(report["folder"])
     meta = json.loads((folder / "meta.json").read_text())
@@ -34,6 +39,17 @@ def test_a_quick_run_leaves_a_verified_artefact_under_the_simulated_name(tmp_pat
     assert {c["name"] for c in report["gate"]} >= {"qlike_15m_minus_har", "risk_calibrated", "band_covers"}
     assert verify(folder, probe_ms=False)["verified"]
     assert (tmp_path / "installed").exists() == report["promoted"]
+    assert set(meta["metrics"]) >= {"direction", "flat", "volatility", "spike", "risk", "intervals", "pnl", "red_flags"}
+    assert set(meta["metrics"]["baselines"]) == set(GATE_BASELINES)
+    assert report["metrics"]["qlike_15m"] == meta["metrics"]["volatility"]["15"]["qlike"]
+    assert meta["cost_model"]["fee_bps"] == meta["metrics"]["pnl"]["1"]["costs"]["fee_bps"] == 3.0
+    again = evaluated(monkeypatch, settings, report["version"], tmp_path / "page.html")
+    assert (again["same_dataset"], again["seen_in_training"]) == (True, 0)
+    assert again["volatility"]["15"]["qlike"] == meta["metrics"]["volatility"]["15"]["qlike"]
+    assert again["pnl"] == meta["metrics"]["pnl"]
+    assert "Do the chances mean what they say?" in (tmp_path / "page.html").read_text()
+    named = evaluated(monkeypatch, settings, "candlewick-forecast-simulated/1")
+    assert named["version"] == report["version"]
     kept = find(settings, report["dataset"])
     assert (kept["recipe"]["simulated"], kept["content"]) == (True, meta["dataset"]["content"])
     [registered] = _registered(settings)
@@ -43,6 +59,38 @@ def test_a_quick_run_leaves_a_verified_artefact_under_the_simulated_name(tmp_pat
     (folder / "meta.json").write_text(json.dumps({**meta, "version": "forged"}))
     with pytest.raises(ModelRefused, match=r"checksum of meta\.json"):
         verify(folder)
+
+
+def evaluated(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, model: str, html: Path | None = None,
+) -> dict[str, Any]:
+    """What `candlewick evaluate --model` answers of the run's own set, without bars."""
+    quick = TrainConfig(quick=True, simulated=True)
+    monkeypatch.setattr(verbs, "_ready", lambda _component: settings)
+    monkeypatch.setattr(train, "TrainConfig", lambda **_: quick)
+    monkeypatch.setattr(evaluation, "GATE_BASELINES", GATE_BASELINES if html else ("har",))
+    monkeypatch.setattr(fitting, "FitConfig", quick.fitting)
+    return verbs.evaluate_test_part(model, simulated=True, baselines=False, seed=0, html=html)
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.timeout(600)
+def test_a_model_is_held_against_the_champion_on_the_same_rows(tmp_path: Path) -> None:
+    settings, config = Settings(run_dir=tmp_path), TrainConfig(quick=True, simulated=True, seeds=(0,), model="har")
+    first = run(settings, config, "test")
+    client = registry.open_mlflow(settings.mlflow)
+    client.set_registered_model_alias(first["registry"]["model"], "champion", first["registry"]["version"])
+    second = run(settings, config, "test")
+    meta = json.loads((Path(second["folder"]) / "meta.json").read_text())
+    assert meta["metrics"]["champion"]["version"] == first["version"]
+    assert meta["metrics"]["champion"]["model_minus_it"]["qlike_15"]["value"] == 0.0
+    checks = {check["name"]: check["passed"] for check in second["gate"]}
+    assert checks["qlike_15m_against_champion"]
+    (Path(client.get_run(first["registry"]["run_id"]).info.artifact_uri.removeprefix("file://")) / "model" /
+     "model.onnx").write_bytes(b"another")
+    with pytest.raises(ModelRefused, match=r"checksum of model\.onnx"):
+        run(settings, config, "test")
 
 
 @pytest.mark.integration
