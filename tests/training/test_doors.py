@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import candlewick
 from feature_repo.contracts import DAY_NS, MINUTE_NS, ModelRefused
 from feature_repo.progress import silent
 from feature_repo.settings import Settings
@@ -86,3 +88,41 @@ def test_a_model_of_files_is_found_by_name_and_scored_beside_baselines_of_its_ow
     (Path(made["folder"]) / "MODEL_CARD.md").write_text("another")
     with pytest.raises(ModelRefused, match=r"checksum of MODEL_CARD\.md"):
         evaluate_bars(settings, asked, silent)
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """The exit code of a command line."""
+    monkeypatch.setattr(sys, "argv", ["candlewick", *words])
+    with pytest.raises(SystemExit) as found:
+        candlewick.main()
+    return int(found.value.code or 0)
+
+
+@pytest.mark.parametrize("option", [
+    ("--from", "2025-07-11"), ("--to", "2025-07-12"), ("--train-bars", "a.parquet"), ("--time-column", "ts"),
+    ("--time-means", "close"), ("--time-unit", "ms"), ("--column", "open=o"), ("--symbol", "ETHUSDT"),
+    ("--source", "simulated"),
+])
+def test_an_option_that_says_something_of_files_is_refused_without_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: tuple[str, str],
+) -> None:
+    assert asked(monkeypatch, "evaluate", *option) == 2
+    assert f"expected --bars FILE… with {option[0]}, found none" in capsys.readouterr().err
+
+
+def test_options_that_exclude_each_other_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert asked(monkeypatch, "evaluate", "--bars", "a.parquet", "--simulated") == 2
+    assert "expected --bars or --simulated, found both" in capsys.readouterr().err
+    assert asked(monkeypatch, "train", "--symbol", "ETHUSDT", "--until", "2025-07-11") == 2
+    assert "expected --bars FILE… with --until, --symbol, found none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bars", [(), ("--bars", "a.parquet")])
+def test_a_model_that_nobody_knows_is_refused_in_both_forms(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, bars: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("CANDLEWICK_RUN_DIR", str(tmp_path))
+    assert asked(monkeypatch, "evaluate", "--model", "nobody@champion", *bars) == 2
+    assert "expected a folder, or a model registered as nobody@champion, found neither" in capsys.readouterr().err
