@@ -14,7 +14,7 @@ from feature_repo.contracts import DAY_NS, MINUTE_NS, ModelRefused
 from feature_repo.progress import silent
 from feature_repo.settings import Settings
 from tests.training.made_files import bar_file
-from training import evaluation, verbs
+from training import evaluation, train, verbs
 from training.bar_files import BarForm
 from training.evaluation import Request, evaluate_bars
 from training.klines import MinuteBars
@@ -55,10 +55,12 @@ def test_a_model_of_files_is_found_by_name_and_scored_beside_baselines_of_its_ow
 ) -> None:
     settings = Settings(run_dir=tmp_path / "run", data_dir=tmp_path / "none")
     path, until = bar_file(tmp_path, bars), int(bars.close_ns[0]) // DAY_NS * DAY_NS + 18 * DAY_NS
+    monkeypatch.setattr(train, "GATE_BASELINES", ("har",))
     config = TrainConfig(quick=True, model="har", bars=(str(path),), form=FORM, until_ns=until, seeds=(0,))
     made = run(settings, config, "test")
     meta = json.loads((Path(made["folder"]) / "meta.json").read_text())
     assert (meta["kind"], meta["dataset"]["files"]) == ("har", ["bars.parquet"])
+    assert "given as files: bars.parquet. They hold BTCUSDT" in (Path(made["folder"]) / "MODEL_CARD.md").read_text()
     assert resolve(settings, f"{made['registry']['model']}/{made['registry']['version']}").is_dir()
     with pytest.raises(ValueError, match="registered: candlewick-forecast-simulated"):
         resolve(settings, "nobody")
