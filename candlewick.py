@@ -768,6 +768,11 @@ def train(
     """Fit, evaluate, export and register a model; promote it if it beats the baselines."""
     from training import verbs
 
+    if not bars:
+        verbs.refuse_without_bars({
+            "--until": until, "--time-column": time_column, "--time-means": time_means, "--time-unit": time_unit,
+            "--column": column, "--symbol": symbol, "--source": source,
+        })
     given = verbs.bars(bars or (), column or (), time_column, time_means, time_unit, symbol=symbol, source=source)
     fitted = (seed,) if seed is not None else tuple(range(1 if quick else seeds))
     show(verbs.train(quick, simulated, fitted, install, model_name, given, until), as_json)
@@ -775,7 +780,8 @@ def train(
 
 @app.command()
 def evaluate(
-    model_name: Annotated[str | None, typer.Option("--model", help="Folder, name, name@alias or alias.")] = None,
+    model_name: Annotated[str | None, typer.Option(
+        "--model", help="Folder, name, name@alias, name/version or alias.")] = None,
     bars: BarFiles = None,
     start: Annotated[str | None, typer.Option("--from", help="First minute scored, by its close (ISO 8601).")] = None,
     end: Annotated[str | None, typer.Option("--to", help="Last minute scored.")] = None,
@@ -793,10 +799,15 @@ def evaluate(
     from training import verbs
 
     if not bars:
-        if others := [o for o, given in (("--from", start), ("--to", end), ("--baselines", baselines)) if given]:
-            raise ValueError(f"expected --bars FILE… with {', '.join(others)}, found none")
-        show(verbs.evaluate_test_part(Path(model_name) if model_name else None, simulated), as_json)
+        verbs.refuse_without_bars({
+            "--from": start, "--to": end, "--train-bars": train_bars, "--time-column": time_column,
+            "--time-means": time_means, "--time-unit": time_unit, "--column": column, "--symbol": symbol,
+            "--source": source,
+        })
+        show(verbs.evaluate_test_part(model_name, simulated, baselines, seed, html), as_json)
         return
+    if simulated:
+        raise ValueError("expected --bars or --simulated, found both")
     given = verbs.bars(bars, column or (), time_column, time_means, time_unit, symbol=symbol, source=source)
     show(verbs.evaluate(model_name, given, (start, end), baselines, train_bars or (), seed, html), as_json)
 

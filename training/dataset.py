@@ -25,7 +25,7 @@ from feature_repo.contracts import DAY_NS, MINUTE_NS, Source
 from feature_repo.features import FEATURE_NAMES, FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.grid import Floats, Ints
 from training.klines import MinuteBars, feature_rows
-from training.targets import HORIZONS, LABELS, targets
+from training.targets import HORIZONS, LABELS, realised_after, targets
 
 Part = Literal["train", "calibration", "test"]
 PARTS: tuple[Part, ...] = ("train", "calibration", "test")
@@ -219,7 +219,7 @@ def assemble(rows: KnownRows, split: Split | Windows | None = None) -> TrainingS
     values = np.full((size, rows.values.shape[1]), np.nan, dtype=np.float32)
     values[place] = rows.values
     outcomes = targets(closes, _dense(place, size, rows.opens), context)
-    parts, counts = _parts(rows, place, windows, _usable(values, outcomes))
+    parts, counts = _parts(rows, place, windows, _usable(values, closes), _labelled(outcomes))
     for name, label in outcomes.items():
         counts[f"null_{name}"] = int(np.isnan(label[place]).sum())
     identity = _identity(rows, split)
@@ -246,26 +246,36 @@ def _dense(place: Ints, size: int, column: Floats) -> Floats:
     return dense
 
 
-def _usable(values: Singles, outcomes: dict[str, Floats]) -> NDArray[np.bool_]:
-    """Rows whose sequence is known enough and whose volatility targets all exist."""
+def _usable(values: Singles, closes: Floats) -> NDArray[np.bool_]:
+    """Rows whose sequence is known enough and that every minute follows which a target looks at."""
     known = np.isfinite(values).mean(axis=1)
     sums = np.cumsum(np.concatenate([[0.0], known]))
     share = np.zeros(len(values))
     share[SEQUENCE_LENGTH - 1:] = (sums[SEQUENCE_LENGTH:] - sums[:-SEQUENCE_LENGTH]) / SEQUENCE_LENGTH
-    labelled = np.logical_and.reduce([np.isfinite(outcomes[f"rv_{h}"]) for h in HORIZONS])
+    followed = np.isfinite(realised_after(closes, max(HORIZONS)))
     newest = np.isfinite(values[:, FORECAST_BAR.index("realized_vol_60m")])
-    return np.asarray((share >= MIN_KNOWN) & labelled & newest)
+    return np.asarray((share >= MIN_KNOWN) & followed & newest)
+
+
+def _labelled(outcomes: dict[str, Floats]) -> NDArray[np.bool_]:
+    """Rows after which the market moves enough for a volatility at every horizon."""
+    return np.asarray(np.logical_and.reduce([np.isfinite(outcomes[f"rv_{h}"]) for h in HORIZONS]))
 
 
 def _parts(
-    rows: KnownRows, place: Ints, windows: Windows, usable: NDArray[np.bool_],
+    rows: KnownRows, place: Ints, windows: Windows, usable: NDArray[np.bool_], labelled: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int8], dict[str, int]]:
+    """The part of each dense minute, and how many there are of each.
+
+    A fit takes the logarithm of every volatility, so its rows have all of them. A test counts what stood still too.
+    """
     part = np.full(len(rows.close_ns), -1, dtype=np.int8)
     for i, span in enumerate(windows.spans()):
         if span is not None:
             part[(rows.close_ns >= span[0]) & (rows.close_ns <= span[1])] = i
     dense = np.full(len(usable), -1, dtype=np.int8)
-    dense[place] = np.where(usable[place], part, -1)
+    judged = part == PARTS.index("test")
+    dense[place] = np.where(usable[place] & (labelled[place] | judged), part, -1)
     counts: dict[str, int] = {name: int((dense == i).sum()) for i, name in enumerate(PARTS)}
     if wanting := [name for name, span in zip(PARTS, windows.spans(), strict=True) if span and not counts[name]]:
         raise ValueError(

@@ -4,7 +4,8 @@
 
 Rows before `--from` only fill windows. Baselines learn from the model's own train and calibration rows, and from
 nothing later: from the evaluated files where these reach that far back, else from `--train-bars`, else from the data
-folder's klines. A period that the model has seen is reported as such.
+folder's klines. A period that the model has seen is reported as such. The gate of `candlewick train` asks the same
+judge, of the test part of its own set (`judge_test_part`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from feature_repo.contracts import DAY_NS
+from feature_repo.grid import Ints
 from feature_repo.settings import Settings
 from training import registry
 from training.bar_files import BarForm, read_bars
@@ -26,6 +28,7 @@ from training.costs import CostModel
 from training.dataset import Span, TrainingSet, Windows, assemble, kernel_rows, pooled
 from training.export import verify
 from training.fitting import FitConfig
+from training.forecaster import Forecaster
 from training.klines import KLINES, MinuteBars
 from training.models import BASELINES, MODELS, fit_model
 from training.pnl import compare
@@ -39,8 +42,22 @@ WARM_UP_NS = 32 * DAY_NS
 """Read before the period: the risk percentile looks back 30 days."""
 SAME_ROWS = 0.95
 """So many of the model's training rows must be in a history that its baselines are to learn from."""
+GATE_BASELINES = ("har", "ewma", "gradient_boosting", "logistic", "reversal")
+"""Beside what the gate and every card show a model; forests take longer to fit than the model itself."""
 Say = Callable[[str], None]
 Found = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A baseline, fitted and calibrated."""
+
+    model: Forecaster
+    facts: Facts
+
+
+Judged = tuple[Found, Scored, dict[str, Scored]]
+"""The report, the model's decisions and the baselines'."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +79,8 @@ class Request:
     trees: int = 400
 
 
-def evaluate_bars(
-    settings: Settings, request: Request, say: Say,
-) -> tuple[Found, Scored, dict[str, Scored]]:
-    """The report, the model's decisions and the baselines'. Raises `ValueError` for bars, `ModelRefused` for models."""
+def evaluate_bars(settings: Settings, request: Request, say: Say) -> Judged:
+    """A model on the bars asked for. Raises `ValueError` for bars and names, `ModelRefused` for artefacts."""
     folder = registry.resolve(settings, request.model)
     verify(folder, probe_ms=False)
     meta = read_meta(folder)
@@ -73,16 +88,36 @@ def evaluate_bars(
     bars = read_bars(request.files, request.form)
     table, at = _asked(bars, request)
     say(f"{len(at):,} minutes to score")
-    answers = artefact_answers(folder, table, at)
     history = _history(settings, request, bars, meta, say)
-    fitted = _baselines(history, request, meta["ood"], say) if history is not None else {}
-    other_answers = {name: (model_answers(model, table, at), facts) for name, (model, facts) in fitted.items()}
-    har = other_answers["har"][0] if "har" in other_answers else None
-    scored = scored_rows(meta["version"], table, at, answers, Facts.of(meta), har)
-    others = {name: scored_rows(name, table, at, each, facts, har) for name, (each, facts) in other_answers.items()
-              if request.baselines}
-    report = {**_about(folder, meta, table, at, request), **judged(scored, others, CostModel.of(settings))}
-    return report, scored, others
+    config = FitConfig(seed=request.seed, stride=request.stride, trees=request.trees)
+    # HAR alone, the reference, where baselines were not asked for.
+    names = BASELINES if request.baselines else ("har",)
+    rivals = fit_rivals(names, history, config, meta["ood"], say) if history is not None else {}
+    report, scored, others = _judge(folder, table, at, rivals, CostModel.of(settings), shown=request.baselines)
+    return {"folder": str(folder), "seed": request.seed, **report}, scored, others
+
+
+def judge_test_part(
+    folder: Path, table: TrainingSet, costs: CostModel, config: FitConfig, names: Sequence[str], say: Say,
+) -> Judged:
+    """An artefact on a set's test part, beside baselines fitted on the set's other parts. `names` must hold HAR."""
+    at = table.part("test")
+    say(f"{len(at):,} minutes of the test part to score")
+    rivals = fit_rivals(names, table, config, read_meta(folder)["ood"], say)
+    return _judge(folder, table, at, rivals, costs, shown=True)
+
+
+def _judge(
+    folder: Path, table: TrainingSet, at: Ints, rivals: Mapping[str, Rival], costs: CostModel, *, shown: bool,
+) -> Judged:
+    """The exported graph on rows of a set. `shown`: the rivals are baselines, else HAR alone is there, to compare."""
+    meta = read_meta(folder)
+    answers = {name: model_answers(rival.model, table, at) for name, rival in rivals.items()}
+    har = answers.get("har")
+    scored = scored_rows(meta["version"], table, at, artefact_answers(folder, table, at), Facts.of(meta), har)
+    others = {name: scored_rows(name, table, at, answers[name], rival.facts, har)
+              for name, rival in rivals.items() if shown}
+    return {**_about(meta, table, at), **judged(scored, others, costs)}, scored, others
 
 
 def judged(scored: Scored, others: Mapping[str, Scored], costs: CostModel) -> Found:
@@ -95,7 +130,7 @@ def judged(scored: Scored, others: Mapping[str, Scored], costs: CostModel) -> Fo
     }
 
 
-def _asked(bars: Sequence[MinuteBars], request: Request) -> tuple[TrainingSet, Any]:
+def _asked(bars: Sequence[MinuteBars], request: Request) -> tuple[TrainingSet, Ints]:
     """The set whose test part is the period asked for."""
     first = min(int(each.close_ns[0]) for each in bars) if request.start_ns is None else request.start_ns
     last = max(int(each.close_ns[-1]) for each in bars) if request.end_ns is None else request.end_ns
@@ -177,22 +212,22 @@ def _within(bars: Sequence[MinuteBars], windows: Windows) -> TrainingSet | None:
     return assemble(pooled([kernel_rows(each) for each in kept]), windows)
 
 
-def _baselines(
-    table: TrainingSet, request: Request, ood: Mapping[str, Any], say: Say,
-) -> dict[str, tuple[Any, Facts]]:
-    """Fitted and calibrated as the model is; HAR alone, the reference, where baselines were not asked for.
+def fit_rivals(
+    names: Sequence[str], table: TrainingSet, config: FitConfig, ood: Mapping[str, Any], say: Say,
+) -> dict[str, Rival]:
+    """Baselines fitted and calibrated as a model of this set is.
 
     They trade by the model's own rule of which rows are too unlike its training rows.
     """
     found = {}
-    for name in BASELINES if request.baselines else ("har",):
+    for name in names:
         say(f"fitting {name}")
-        fitted = fit_model(name, table, FitConfig(seed=request.seed, stride=request.stride, trees=request.trees))
-        found[name] = (fitted.model, calibrated_facts(name, fitted.model, table, ood))
+        fitted = fit_model(name, table, config)
+        found[name] = Rival(fitted.model, calibrated_facts(name, fitted.model, table, ood))
     return found
 
 
-def calibrated_facts(name: str, model: Any, table: TrainingSet, ood: Mapping[str, Any] | None = None) -> Facts:
+def calibrated_facts(name: str, model: Forecaster, table: TrainingSet, ood: Mapping[str, Any] | None = None) -> Facts:
     """Calibrate a fitted model on the set's calibration part; what scoring needs to know of it."""
     calibration = calibrate(model, table)
     bounds = tuple(calibration.return_intervals[str(h)] for h in HORIZONS)
@@ -206,19 +241,19 @@ def _inside(table: TrainingSet) -> int:
     return int(((table.rows.close_ns >= first) & (table.rows.close_ns <= last)).sum())
 
 
-def _about(folder: Path, meta: Mapping[str, Any], table: TrainingSet, at: Any, request: Request) -> Found:
+def _about(meta: Mapping[str, Any], table: TrainingSet, at: Ints) -> Found:
     """What was scored, and whether the model had seen any of it."""
     close_ns = table.close_ns[at]
-    windows = model_windows(meta)
     seen = np.zeros(len(at), dtype=bool)
-    for first, last in _spans(windows):
+    for first, last in _spans(model_windows(meta)):
         seen |= (close_ns >= first) & (close_ns <= last)
-    same_market = set(table.rows.symbol.split("+")) & set(str(meta["symbol"]).split("+"))
+    same_market = table.rows.source == meta["source"] and (
+        set(table.rows.symbol.split("+")) & set(str(meta["symbol"]).split("+")))
     return {
         "model": meta["name"], "version": meta["version"], "kind": meta.get("kind", "transformer"),
-        "folder": str(folder), "trained_on": meta["dataset"]["identity"], "source": table.rows.source,
+        "trained_on": meta["dataset"]["identity"], "source": table.rows.source,
         "symbols": table.rows.symbol.split("+"), "from": iso(int(close_ns.min())), "to": iso(int(close_ns.max())),
-        "decisions": len(at), "left_out": _inside(table) - len(at), "seed": request.seed,
+        "decisions": len(at), "days": len(np.unique(table.days(at))), "left_out": _inside(table) - len(at),
         "seen_in_training": int(seen.sum()) if same_market else 0,
         **({"missing_outputs": "spike at 5 and 60 minutes: an artefact of before they were forecast"}
            if "spike_prob_5m" not in meta["outputs"] else {}),

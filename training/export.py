@@ -1,18 +1,19 @@
 """Export: a fitted model as a folder that serving can trust: model.onnx, meta.json, SHA256SUMS, MODEL_CARD.md.
 
-    write_artefact(model, meta, folder)
+    write_artefact(model, meta, card, folder)
     verify(folder)          # raises ModelRefused, or says what it checked
 
 The graph takes raw float32 feature values (NaN = null) and gives final numbers; torch and ONNX Runtime agree to 1e-5
-for any batch size, with nulls anywhere.
+for any batch size, with nulls anywhere. A folder holds its four files and nothing else, and the graph all its weights.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,16 @@ from feature_repo.features import FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
 Singles = NDArray[np.float32]
 OPSET = 18
 TOLERANCE = 1e-5
+SUMS = "SHA256SUMS"
 FILES = ("model.onnx", "meta.json", "MODEL_CARD.md")
+SERVED = (
+    "p_up", "p_flat", "volatility_5m", "volatility_15m", "volatility_60m", "volatility_15m_low", "volatility_15m_high",
+    "spike_prob", "risk_score", "expected_edge_bps",
+)
+"""The outputs that serving asks for. A graph may have more; `training.forecaster.OUTPUTS` is what ours have."""
+INPUTS: Mapping[str, tuple[int, ...]] = {"sequence": (SEQUENCE_LENGTH, len(FORECAST_BAR)), "context": (1,)}
+"""Shapes after the batch axis, which is free."""
+NEEDED_META = ("name", "version", "feature_set", "features", "outputs")
 MAX_BYTES = 1_000_000
 NETWORKS = ("transformer", "lstm")
 MAX_TREE_BYTES = 64 * 1024 * 1024
@@ -35,12 +45,28 @@ MAX_TREE_BYTES = 64 * 1024 * 1024
 def write_artefact(model: Any, meta: dict[str, Any], card: str, folder: Path) -> Path:
     """Write all four files; the checksums last, so that a half-written folder never verifies."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / SUMS).unlink(missing_ok=True)
     (folder / "model.onnx").write_bytes(onnx_bytes(model))
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+    return describe(folder, meta, card)
+
+
+def describe(folder: Path, meta: dict[str, Any], card: str) -> Path:
+    """Write what is said of the graph that lies there, which stays as it was judged, and the checksums anew."""
+    (folder / SUMS).unlink(missing_ok=True)
+    (folder / "meta.json").write_text(json.dumps(_plain(meta), indent=1, sort_keys=True, allow_nan=False) + "\n")
     (folder / "MODEL_CARD.md").write_text(card)
-    sums = [f"{_sha256(folder / name)}  {name}" for name in FILES]
-    (folder / "SHA256SUMS").write_text("\n".join(sums) + "\n")
+    sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}" for name in FILES]
+    (folder / SUMS).write_text("\n".join(sums) + "\n")
     return folder
+
+
+def _plain(value: Any) -> Any:
+    """The same with null for numbers that JSON has no word for: a slope without an error, say."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def onnx_bytes(model: Any) -> bytes:
@@ -120,11 +146,16 @@ def without_traces(graph: bytes) -> bytes:
 
 def session(folder: Path, threads: int = 1) -> Any:
     """An ONNX Runtime session of the artefact, single-threaded as in serving."""
+    return _running((folder / "model.onnx").read_bytes(), threads)
+
+
+def _running(graph: bytes, threads: int = 1) -> Any:
+    """Built from bytes, not from a path: nothing beside the graph can be read, and nothing swapped after its check."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
-    return ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def forecast(running: Any, sequence: Singles, context: Singles, batch: int = 4096) -> dict[str, NDArray[np.float64]]:
@@ -139,47 +170,129 @@ def forecast(running: Any, sequence: Singles, context: Singles, batch: int = 409
 
 def verify(folder: Path, probe_ms: bool = True) -> dict[str, Any]:
     """Check a folder as serving does and a little more. Raises `ModelRefused` naming what does not match."""
-    _check_sums(folder)
-    meta = json.loads((folder / "meta.json").read_text())
+    contents = _checked_contents(folder)
+    meta = _meta(contents["meta.json"])
     _expect("feature set", FEATURE_SET, meta["feature_set"])
     _expect("feature names", list(FORECAST_BAR), meta["features"])
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    size = sum(path.stat().st_size for path in folder.iterdir())
     limit = MAX_BYTES if meta.get("kind", "transformer") in NETWORKS else MAX_TREE_BYTES
     if size > limit:
         raise ModelRefused(f"expected a folder of at most {limit} bytes, found {size}")
-    running = session(folder)
-    _expect("inputs", ["sequence", "context"], [i.name for i in running.get_inputs()])
-    _expect("outputs", meta["outputs"], [o.name for o in running.get_outputs()])
+    _check_whole(contents["model.onnx"])
+    running = _started(contents["model.onnx"])
+    _check_doors(running, meta["outputs"])
     _check_answers(running)
     report = {"folder": str(folder), "name": meta["name"], "version": meta["version"], "bytes": size,
               "feature_set": meta["feature_set"], "verified": True}
     return {**report, "p50_ms": latency_ms(running)} if probe_ms else report
 
 
-def _check_sums(folder: Path) -> None:
-    sums = folder / "SHA256SUMS"
-    if not sums.exists():
-        raise ModelRefused(f"expected SHA256SUMS in {folder}, found none; train a model or restore the folder")
-    lines = [line.split("  ", 1) for line in sums.read_text().splitlines()]
-    listed = {name: found for found, name in lines}
-    _expect("files in SHA256SUMS", sorted(FILES), sorted(listed))
-    for name, expected in listed.items():
-        _expect(f"checksum of {name}", expected, _sha256(folder / name))
+def _checked_contents(folder: Path) -> dict[str, bytes]:
+    """Every file by name, its bytes as its checksum says; a file without a checksum is a reason to refuse them all."""
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if SUMS not in present:
+        raise ModelRefused(f"expected {SUMS} in {folder}, found none; train a model or restore the folder")
+    if unlisted := sorted(present - {*FILES, SUMS}):
+        raise ModelRefused(
+            f"expected only {', '.join((*FILES, SUMS))} in {folder}, found {', '.join(unlisted)} beside them; remove "
+            "what no checksum speaks for, or restore the folder",
+        )
+    lines = [line.split("  ", 1) for line in (folder / SUMS).read_text(errors="replace").splitlines()]
+    if wrong := [line for line in lines if len(line) != 2]:
+        raise ModelRefused(f"{SUMS}: expected lines `<sha256>  <file>`, found {wrong[0]}; restore the folder")
+    listed = {name: digest for digest, name in lines}
+    _expect(f"files in {SUMS}", sorted(FILES), sorted(listed))
+    contents = {name: _read(folder / name) for name in FILES}
+    for name, content in contents.items():
+        _expect(f"checksum of {name}", listed[name], hashlib.sha256(content).hexdigest())
+    return contents
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise ModelRefused(f"expected {path.name} in {path.parent}, found none; restore the folder")
+    if path.stat().st_size > MAX_TREE_BYTES:
+        raise ModelRefused(f"expected {path.name} of at most {MAX_TREE_BYTES} bytes, found {path.stat().st_size}")
+    return path.read_bytes()
+
+
+def _meta(text: bytes) -> dict[str, Any]:
+    try:
+        meta = json.loads(text)
+    except ValueError as error:
+        raise ModelRefused(f"meta.json: expected JSON; {error}") from error
+    if not isinstance(meta, dict) or (missing := [name for name in NEEDED_META if name not in meta]):
+        lacking = ", ".join(missing) if isinstance(meta, dict) else f"an object, found {type(meta).__name__}"
+        raise ModelRefused(f"meta.json: expected {lacking}; restore the folder")
+    return meta
+
+
+def _check_whole(graph: bytes) -> None:
+    """The graph holds its own weights: data outside it have no checksum."""
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(graph)
+    except Exception as error:  # protobuf's own error, or ONNX's for another format
+        raise ModelRefused(f"model.onnx: expected an ONNX graph, found {type(error).__name__}: {error}") from error
+    outside = [tensor.name for tensor in _tensors(model)
+               if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data]
+    if outside:
+        raise ModelRefused(f"model.onnx: expected all weights inside the graph, found {', '.join(outside[:5])} in "
+                           "files of their own; export it with its weights inside")
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor anywhere in a graph: of its subgraphs, attributes and functions too."""
+    from onnx import TensorProto
+
+    for part in (part for _, value in message.ListFields() for part in _messages(value)):
+        if isinstance(part, TensorProto):
+            yield part
+        else:
+            yield from _tensors(part)
+
+
+def _messages(value: Any) -> Sequence[Any]:
+    """The messages that a field holds: itself, each of its list, or none."""
+    if hasattr(value, "ListFields"):
+        return (value,)
+    listed = not isinstance(value, str | bytes | int | float) and len(value) > 0 and hasattr(value[0], "ListFields")
+    return tuple(value) if listed else ()
+
+
+def _started(graph: bytes) -> Any:
+    try:
+        return _running(graph)
+    except Exception as error:  # ONNX Runtime has a dozen classes for a graph it cannot build
+        raise ModelRefused(f"model.onnx: expected a graph that runs, found {type(error).__name__}: {error}") from error
+
+
+def _check_doors(running: Any, outputs: Sequence[str]) -> None:
+    """The graph takes raw rows of this feature set and answers what its meta.json says and serving asks for."""
+    found = {item.name: (item.type, tuple(item.shape[1:])) for item in running.get_inputs()}
+    _expect("inputs", {name: ("tensor(float)", shape) for name, shape in INPUTS.items()}, found)
+    _expect("outputs", list(outputs), [item.name for item in running.get_outputs()])
+    if missing := [name for name in SERVED if name not in outputs]:
+        raise ModelRefused(f"outputs: expected {', '.join(SERVED)}, found none of {', '.join(missing)}")
 
 
 def _check_answers(running: Any) -> None:
-    """Full rows and rows with nulls, batches of 1, 2 and 7: probabilities within [0, 1], volatilities above 0."""
+    """Full rows and rows with nulls, batches of 1, 2 and 7: chances within [0, 1], volatilities above 0."""
     for batch in (1, 2, 7):
         sequence = np.full((batch, SEQUENCE_LENGTH, len(FORECAST_BAR)), 1e-3, dtype=np.float32)
         sequence[-1, :40] = np.nan
         sequence[-1, -1, : len(FORECAST_BAR) // 4] = np.nan
-        answers = forecast(running, sequence, np.full((batch, 1), 1e-3, dtype=np.float32))
+        try:
+            answers = forecast(running, sequence, np.full((batch, 1), 1e-3, dtype=np.float32))
+        except Exception as error:  # ONNX Runtime's, of a graph that was built and cannot be run
+            raise ModelRefused(f"model.onnx: expected answers for a batch of {batch}, found {error}") from error
         for name, values in answers.items():
             if values.shape != (batch,) or not np.isfinite(values).all():
                 raise ModelRefused(f"{name}: expected {batch} finite values, found {values}")
             if name.startswith("volatility") and not (values > 0).all():
                 raise ModelRefused(f"{name}: expected values above 0, found {values}")
-            if name in ("p_up", "p_flat", "spike_prob", "risk_score") and not ((values >= 0) & (values <= 1)).all():
+            if name.startswith(("p_", "spike_prob", "risk_score")) and not ((values >= 0) & (values <= 1)).all():
                 raise ModelRefused(f"{name}: expected values within [0, 1], found {values}")
 
 
@@ -200,9 +313,3 @@ def latency_ms(running: Any, runs: int = 300) -> float:
 def _expect(what: str, expected: Any, found: Any) -> None:
     if expected != found:
         raise ModelRefused(f"{what}: expected {expected}, found {found}; serve the model of this feature set")
-
-
-def _sha256(path: Path) -> str:
-    if not path.exists():
-        raise ModelRefused(f"expected {path.name} in {path.parent}, found none; restore the folder")
-    return hashlib.sha256(path.read_bytes()).hexdigest()

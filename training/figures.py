@@ -51,9 +51,8 @@ def heads(scored: Scored) -> list[Head]:
     """Every chance that the model speaks of."""
     spikes = [Head(f"Spike, {h} min", scored.spiked_NK[:, k], scored.spike_prob_NK[:, k])
               for k, h in enumerate(HORIZONS)]
-    flat = np.where(np.isnan(scored.returns[1]), np.nan, (scored.returns[1] == 0).astype(np.float64))
-    found = [Head("Up, if it moves", scored.up, scored.p_up_N), Head("Flat minute", flat, scored.p_flat_N), *spikes,
-             Head("Risk", scored.risky_N, scored.risk_score_N)]
+    found = [Head("Up, if it moves", scored.up, scored.p_up_N), Head("Flat minute", scored.flat, scored.p_flat_N),
+             *spikes, Head("Risk", scored.risky_N, scored.risk_score_N)]
     return [head for head in found if head.known.any()]
 
 
@@ -61,9 +60,14 @@ def reliability(head: Head, days: Ints, bins: int = BINS) -> Points:
     """Mean chance and frequency of equally filled bins, ascending."""
     known = head.known
     y, p, d = head.outcome_N[known], head.p_N[known], days[known]
-    order = np.argsort(p, kind="stable")
-    parts = [part for part in np.array_split(order, min(bins, len(p))) if len(part)]
+    parts = _bins(p, bins)
     return _points(np.array([p[part].mean() for part in parts]), [(y[part], d[part]) for part in parts])
+
+
+def _bins(values: Floats, bins: int) -> list[Ints]:
+    """Positions of the rows of each bin that has any, ascending by value; equal values lie in one."""
+    place = metrics.equal_bins(values, bins)
+    return [np.flatnonzero(place == i) for i in np.unique(place)]
 
 
 def _points(x: Floats, groups: list[tuple[Floats, Ints]]) -> Points:
@@ -106,10 +110,12 @@ def band_by_quintile(scored: Scored) -> Points:
 
 def _by_quintile(scored: Scored, inside: NDArray[np.bool_], known: NDArray[np.bool_], k: int) -> Points:
     at = np.flatnonzero(known & np.isfinite(scored.rv_hat_NK[:, k]))
-    order = at[np.argsort(scored.rv_hat_NK[at, k], kind="stable")]
-    parts = [part for part in np.array_split(order, QUINTILES) if len(part)]
-    groups = [(inside[part].astype(np.float64), scored.days[part]) for part in parts]
-    return _points(np.arange(1.0, len(parts) + 1), groups)
+    if not len(at):
+        return _points(np.array([]), [])
+    fifth = metrics.equal_bins(scored.rv_hat_NK[at, k], QUINTILES)
+    named = np.unique(fifth)
+    groups = [(inside[at[fifth == i]].astype(np.float64), scored.days[at[fifth == i]]) for i in named]
+    return _points(1.0 + named.astype(np.float64), groups)
 
 
 @dataclass(frozen=True)

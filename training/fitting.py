@@ -118,7 +118,7 @@ def _prepared(table: TrainingSet, config: FitConfig, kind: type[Forecaster] = Tr
     at = table.part("train", config.stride)
     newest = table.newest(at)
     y_NK = np.column_stack([table.targets[f"rv_{h}"][at] for h in HORIZONS])
-    har = Har.fit(ln_lags(newest), y_NK, "squares")
+    har = Har.fit(ln_lags(newest), y_NK)
     model = kind(bar_columns())
     # HAR by least squares on logs, not on QLIKE: a few violent minutes steer the latter (docs/experiments.md).
     model.har_GK.copy_(torch.from_numpy(har.coefficients_GK).float())

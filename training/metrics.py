@@ -12,6 +12,7 @@ the same rows and its interval a bootstrap over whole days (neighbouring minutes
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,13 +68,24 @@ def auc(outcome: Floats, score: Floats) -> float:
     return float((ranks[positives].sum() - n * (n + 1) / 2) / (n * m))
 
 
+def equal_bins(values: Floats, bins: int) -> Ints:
+    """Bin of each row, 0 to `bins` − 1, ascending and equally filled as far as ties allow; (N,).
+
+    Equal values share the bin of their middle rank, so that the order of the rows says nothing. A bin may stay empty.
+
+    >>> equal_bins(np.array([3.0, 1.0, 2.0, 4.0]), 2).tolist(), equal_bins(np.array([1.0, 1.0, 1.0, 4.0]), 2).tolist()
+    ([1, 0, 0, 1], [0, 0, 0, 1])
+    """
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - (counts + 1) / 2
+    sizes = len(values) // bins + (np.arange(bins) < len(values) % bins)
+    return np.asarray(np.searchsorted(np.cumsum(sizes), middle, side="right")[inverse], dtype=np.int64)
+
+
 def calibration_error(outcome: Floats, p: Floats, bins: int = 10) -> float:
     """Expected calibration error over equally filled bins: Σ share · |mean p − mean outcome|."""
-    order = np.argsort(p, kind="stable")
-    return float(sum(
-        len(part) / len(p) * abs(p[part].mean() - outcome[part].mean())
-        for part in np.array_split(order, min(bins, len(p))) if len(part)
-    ))
+    gaps = np.bincount(equal_bins(p, bins), weights=p - outcome)
+    return float(np.abs(gaps).sum() / len(p))
 
 
 def n_eff(n_rows: int, stride_minutes: int, horizon_minutes: int) -> int:
@@ -94,48 +106,33 @@ class Interval:
         return asdict(self)
 
 
+@lru_cache(maxsize=8)
+def day_draws(days: int, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Floats:
+    """How often each day is in each resampling of as many days, (draws, days): times sums by day, each draw's sums."""
+    picks = np.random.default_rng(seed).integers(0, days, size=(draws, days))
+    cells = picks + days * np.arange(draws)[:, None]
+    times = np.bincount(cells.ravel(), minlength=draws * days).reshape(draws, days).astype(np.float64)
+    times.flags.writeable = False  # it is shared by whoever asks again
+    return times
+
+
 def day_block_interval(rows: Floats, days: Ints, seed: int = 0, draws: int = BOOTSTRAP_DRAWS) -> Interval:
     """Interval of the mean of `rows` by resampling whole days; `days` names the day of each row."""
-    _, inverse = np.unique(days, return_inverse=True)
-    sums = np.bincount(inverse, weights=rows)
-    counts = np.bincount(inverse).astype(np.float64)
-    picks = np.random.default_rng(seed).integers(0, len(sums), size=(draws, len(sums)))
-    means = sums[picks].sum(axis=1) / counts[picks].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(rows.mean()), float(low), float(high), len(sums))
+    found = day_block_ratio(rows, np.ones(len(rows)), days, seed, draws)
+    return Interval(float(rows.mean()), found.low, found.high, found.days)
 
 
-def day_block_ratio(numerator: Floats, denominator: Floats, days: Ints, seed: int = 0) -> Interval:
+def day_block_ratio(
+    numerator: Floats, denominator: Floats, days: Ints, seed: int = 0, draws: int = BOOTSTRAP_DRAWS,
+) -> Interval:
     """Interval of Σ numerator / Σ denominator by resampling whole days, both sums of a day together."""
     names, inverse = np.unique(days, return_inverse=True)
     above, below = (np.bincount(inverse, weights=rows) for rows in (numerator, denominator))
-    picks = np.random.default_rng(seed).integers(0, len(names), size=(BOOTSTRAP_DRAWS, len(names)))
-    low, high = np.quantile(above[picks].sum(axis=1) / below[picks].sum(axis=1), [0.025, 0.975])
+    times = day_draws(len(names), draws, seed)
+    low, high = np.quantile((times @ above) / (times @ below), [0.025, 0.975])
     return Interval(float(above.sum() / below.sum()), float(low), float(high), len(names))
 
 
 def paired_difference(candidate: Floats, baseline: Floats, days: Ints, seed: int = 0) -> Interval:
     """Interval of mean(candidate loss − baseline loss) on the same rows: below 0 the candidate is better."""
     return day_block_interval(candidate - baseline, days, seed)
-
-
-def auc_interval(outcome: Floats, score: Floats, days: Ints, seed: int = 0, draws: int = 200) -> Interval:
-    """Interval of the AUC by resampling whole days (AUC is no mean of rows, so it is computed per draw)."""
-    names, inverse = np.unique(days, return_inverse=True)
-    members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(draws):
-        rows = np.concatenate([members[i] for i in rng.integers(0, len(names), len(names))])
-        values.append(auc(outcome[rows], score[rows]))
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return Interval(auc(outcome, score), float(low), float(high), len(names))
-
-
-def reliability(outcome: Floats, p: Floats, bins: int = 10) -> list[dict[str, float]]:
-    """Points of a reliability diagram over equally filled bins: forecast, frequency, count."""
-    order = np.argsort(p, kind="stable")
-    return [
-        {"forecast": float(p[part].mean()), "frequency": float(outcome[part].mean()), "count": float(len(part))}
-        for part in np.array_split(order, min(bins, len(p))) if len(part)
-    ]

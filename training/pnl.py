@@ -89,9 +89,16 @@ def _compare_at(
     return {
         "horizon_min": horizon_min, "decisions": len(scored), "costs": costs.as_dict(),
         "share_out_of_distribution": float(scored.out_of_distribution_N.mean()),
+        "largest_edge_bps": _largest(scored.edge_bps.get(horizon_min)),
         "strategies": {name: _strategy(quotes, each, cost, table_bps, own) for name, each in found.items()},
         "buy_and_hold": buy_and_hold(quotes, cost),
     }
+
+
+def _largest(edge_bps: Floats | None) -> float | None:
+    """The largest expected edge of any decision, either way; None where the model expects none."""
+    known = np.array([]) if edge_bps is None else np.abs(edge_bps[np.isfinite(edge_bps)])
+    return float(known.max()) if len(known) else None
 
 
 def _strategy(

@@ -17,6 +17,7 @@ import numpy as np
 
 from feature_repo.grid import Floats, Ints
 from training import metrics
+from training.day_blocks import DayBlocks, auc_draws
 from training.scored import Scored
 from training.targets import HORIZONS
 
@@ -72,11 +73,10 @@ def _direction(scored: Scored) -> Iterator[Flag]:
 
 
 def _certain_auc(outcome: Floats, p: Floats, days: Ints, limit: float) -> float | None:
-    """The AUC where its whole interval is above the limit. The interval is dear, so the AUC itself is asked first."""
-    if not metrics.auc(outcome, p) > limit:
-        return None
-    found = metrics.auc_interval(outcome, p, days)
-    return found.value if found.low > limit else None
+    """The AUC where its whole interval is above the limit."""
+    area, blocks = metrics.auc(outcome, p), DayBlocks.of(days)
+    ends = blocks.ends(auc_draws(blocks, outcome, p))
+    return area if ends is not None and ends["low"] > limit else None
 
 
 def _volatility(scored: Scored) -> Iterator[Flag]:

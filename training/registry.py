@@ -1,6 +1,6 @@
 """Registry: runs, versions and the champion in MLflow on SQL, and the gate a model passes before it is promoted.
 
-    verdict = judge(report, "live")
+    verdict = judge(report, "live")           # `report`: of `training.evaluation`, as every evaluation's
     record(uri, run, folder, verdict)         # alias `champion` moves only if verdict.promoted
 
 File stores are refused. Under the default name only a model of live data may become champion; a simulated one registers
@@ -10,7 +10,7 @@ as `<name>-simulated`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ EXPERIMENT = "candlewick-forecast"
 CHAMPION = "champion"
 MAX_CALIBRATION_ERROR = 0.03
 BAND_TOLERANCE = 0.05
+CERTAIN_HORIZON = "15"
+"""Minutes ahead at which better than HAR must be more than chance."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,20 @@ def registered_name(kind: str, name: str = MODEL_NAME) -> str:
 
 
 def judge(report: Mapping[str, Any], kind: str, champion: Mapping[str, Any] | None = None) -> Verdict:
-    """The promotion gate on an evaluation report.
+    """The promotion gate on an evaluation's report.
 
     The model's QLIKE must not be above HAR's at any horizon (upper end of the paired interval ≤ 0 at 15 minutes),
-    direction must not lose to the constant, risk must be calibrated, the band must cover, and on the same rows
-    the model must not be worse than `champion` (a report of the present champion), where there is one.
+    direction must not lose to the base rate, risk must be calibrated, the band must cover, and on the same rows the
+    model must not be worse than the present champion, where there is one: `champion` is what
+    `training.scores.differences` says of the two.
     """
-    checks = [*_volatility_checks(report), *_chance_checks(report), _band_check(report)]
+    against_har = report["baselines"]["har"]["model_minus_it"]
+    checks = [_not_above(f"qlike_{h}m_minus_har", against_har.get(f"qlike_{h}"), certain=h == CERTAIN_HORIZON)
+              for h in report["volatility"]]
+    checks += [_direction_check(report["direction"]), _risk_check(report["risk"]),
+               _band_check(report["intervals"]["band_15"])]
     if champion is not None:
-        new, old = (r["volatility"]["15m"]["qlike"]["value"] for r in (report, champion))
-        checks.append(Check("qlike_15m_against_champion", new <= old, f"{new:.4f} against {old:.4f}"))
+        checks.append(_not_above("qlike_15m_against_champion", champion.get("qlike_15"), certain=False))
     return Verdict(registered_name(kind), all(c.passed for c in checks), tuple(checks))
 
 
@@ -76,30 +82,42 @@ def unjudged(kind: str) -> Verdict:
     ))
 
 
-def _volatility_checks(report: Mapping[str, Any]) -> list[Check]:
-    checks = []
-    for horizon, scores in report["volatility"].items():
-        difference = scores["baselines"]["har"]["model_minus_baseline"]
-        bound = difference["high"] if horizon == "15m" else difference["value"]
-        found = f"{difference['value']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]"
-        checks.append(Check(f"qlike_{horizon}_minus_har", bound <= 0, found))
-    return checks
+def _not_above(name: str, difference: Mapping[str, Any] | None, certain: bool) -> Check:
+    """A paired difference of losses that is not above 0; `certain`: nor is the upper end of its interval."""
+    if difference is None:
+        return Check(name, passed=False, found="no volatility is forecast")
+    bound = difference["high"] if certain else difference["value"]
+    return Check(name, bound is not None and bound <= 0, _shown(difference["value"], difference))
 
 
-def _chance_checks(report: Mapping[str, Any]) -> list[Check]:
-    difference = report["chances"]["up"]["baselines"]["constant"]["model_minus_baseline_log_loss"]
-    error = report["chances"]["risk"]["calibration_error"]
-    return [
-        Check("direction_not_worse_than_constant", difference["low"] <= 0,
-              f"log loss {difference['value']:+.5f} [{difference['low']:+.5f}, {difference['high']:+.5f}]"),
-        Check("risk_calibrated", error <= MAX_CALIBRATION_ERROR, f"calibration error {error:.4f}"),
-    ]
+def _direction_check(direction: Mapping[str, Any]) -> Check:
+    """Where direction is forecast, the Brier skill over the base rate is not certainly below 0."""
+    name, skill, ends = "direction_not_worse_than_constant", direction["brier_skill"], direction["interval"]
+    if skill is None:
+        return Check(name, passed=direction["n"] == 0, found="no direction is forecast" if not direction["n"] else
+                     "minutes of one direction alone")
+    held = ends["brier_skill"]
+    return Check(name, held is not None and held["high"] >= 0, f"Brier skill {_shown(skill, held)}")
 
 
-def _band_check(report: Mapping[str, Any]) -> Check:
-    band = report["band_15m"]
-    coverage = band["coverage"]["value"]
-    return Check("band_covers", abs(coverage - band["wanted"]) <= BAND_TOLERANCE, f"coverage {coverage:.3f}")
+def _shown(value: float, ends: Mapping[str, Any] | None) -> str:
+    if ends is None or ends["low"] is None:
+        return f"{value:+.4f}, less than two days: no interval"
+    return f"{value:+.4f} [{ends['low']:+.4f}, {ends['high']:+.4f}]"
+
+
+def _risk_check(risk: Mapping[str, Any]) -> Check:
+    error = risk["ece"]
+    if error is None:
+        return Check("risk_calibrated", passed=False, found="no risk is forecast")
+    return Check("risk_calibrated", error <= MAX_CALIBRATION_ERROR, f"calibration error {error:.4f}")
+
+
+def _band_check(band: Mapping[str, Any]) -> Check:
+    coverage = band["coverage"]
+    if coverage is None:
+        return Check("band_covers", passed=False, found="no band is forecast")
+    return Check("band_covers", abs(coverage - band["level"]) <= BAND_TOLERANCE, f"coverage {coverage:.3f}")
 
 
 def open_mlflow(uri: str) -> Any:
@@ -182,37 +200,49 @@ def champion_folder(uri: str, name: str, into: Path) -> Path | None:
 
 
 def resolve(settings: Settings, model: str) -> Path:
-    """The folder of a model: itself, or of `name`, `name@alias`, `name/version` or an alias of the default name.
+    """The folder of a model: itself, a version trained here, or as the registry names it, fetched.
 
-    A name alone is its champion. Raises `ValueError` when there is none.
+    The registry is asked for `name` (its champion), `name@alias`, `name/version` or an alias of the default name, with
+    or without MLflow's `models:/` before it. Raises `ValueError` when there is none.
     """
-    if (folder := Path(model)).is_dir():
-        return folder
-    local = settings.run_dir / "models" / model
-    if local.is_dir():
-        return local
-    name, alias, version = _named(model)
-    client = open_mlflow(settings.mlflow)
+    named = model.removeprefix("models:/")
+    for folder in (Path(model), settings.run_dir / "models" / named) if named else ():
+        if folder.is_dir():
+            return folder
+    names = _registered_names(settings.mlflow)
+    name, alias, version = _named(named, names)
+    if name in names and (found := _version(settings.mlflow, name, alias, version)) is not None:
+        into = settings.run_dir / "models" / "registered" / found.run_id
+        into.mkdir(parents=True, exist_ok=True)
+        return Path(open_mlflow(settings.mlflow).download_artifacts(found.run_id, "model", str(into)))
+    raise ValueError(
+        f"expected a folder, or a model registered as {model}, found neither; registered: "
+        f"{', '.join(sorted(names)) or 'none'}",
+    )
+
+
+def _registered_names(uri: str) -> set[str]:
+    """Names in the registry. One that was never written is not made by a question."""
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return set()
+    return {str(each.name) for each in open_mlflow(uri).search_registered_models()}
+
+
+def _version(uri: str, name: str, alias: str, version: str) -> Any | None:
+    client = open_mlflow(uri)
     from mlflow.exceptions import MlflowException
 
     try:
-        found = client.get_model_version(name, version) if version else client.get_model_version_by_alias(name, alias)
-    except MlflowException:  # MLflow's word for "no such model, alias or version"
-        names = sorted(each.name for each in client.search_registered_models())
-        raise ValueError(
-            f"expected a folder, or a model registered as {model}, found neither; registered: "
-            f"{', '.join(names) or 'none'}",
-        ) from None
-    into = settings.run_dir / "models" / "registered" / found.run_id
-    into.mkdir(parents=True, exist_ok=True)
-    return Path(client.download_artifacts(found.run_id, "model", str(into)))
+        return client.get_model_version(name, version) if version else client.get_model_version_by_alias(name, alias)
+    except MlflowException:  # MLflow's word for "no such alias or version"
+        return None
 
 
-def _named(model: str) -> tuple[str, str, str]:
-    """Name, alias and version of what was asked for.
+def _named(model: str, names: Collection[str] = ()) -> tuple[str, str, str]:
+    """Name, alias and version of what was asked for; `names` are registered.
 
-    >>> _named("champion"), _named("mine@shadow"), _named("mine/3")
-    (('candlewick-forecast', 'champion', ''), ('mine', 'shadow', ''), ('mine', '', '3'))
+    >>> _named("champion"), _named("mine@shadow"), _named("mine/3"), _named("mine", {"mine"})
+    (('candlewick-forecast', 'champion', ''), ('mine', 'shadow', ''), ('mine', '', '3'), ('mine', 'champion', ''))
     """
     if "@" in model:
         name, _, alias = model.partition("@")
@@ -220,4 +250,4 @@ def _named(model: str) -> tuple[str, str, str]:
     name, _, version = model.partition("/")
     if version:
         return name, "", version
-    return (name, CHAMPION, "") if name.startswith(MODEL_NAME) else (MODEL_NAME, model, "")
+    return (name, CHAMPION, "") if name in names or name == MODEL_NAME else (MODEL_NAME, model, "")

@@ -20,7 +20,7 @@ from feature_repo.contracts import DAY_NS
 
 Found = Mapping[str, Any]
 MODEL = "model"
-NAMES = {"har": "HAR", "har_qlike": "HAR, fitted on QLIKE", "ewma": "EWMA", "lstm": "LSTM", "constant": "base rate"}
+NAMES = {"har": "HAR", "ewma": "EWMA", "lstm": "LSTM"}
 """How forecasters are called; the rest by their names with spaces."""
 
 
@@ -50,6 +50,10 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
         Column("ECE", ("risk", "ece")), Column("reliability slope", ("risk", "reliability_slope")),
         Column("precision above 0.7", ("risk", "precision"), percent=True),
         Column("recall", ("risk", "recall"), percent=True),
+    ),
+    "Flat minutes": (
+        Column("AUC", ("flat", "auc"), best=1), Column("Brier skill", ("flat", "brier_skill"), best=1),
+        Column("ECE", ("flat", "ece")),
     ),
     "Direction, one minute": (
         Column("right", ("direction", "accuracy"), percent=True, best=1), Column("AUC", ("direction", "auc"), best=1),
@@ -105,6 +109,8 @@ def _difference(found: Found | None, sign: float) -> str:
     if found is None or center is None:
         return "–"
     low, high = found["low"], found["high"]
+    if low is None or high is None:
+        return number(center)
     better, worse = (high < 1, low > 1) if sign < 0 else (low > 0, high < 0)
     tone = "good" if better else "bad" if worse else ""
     return f'<span class="{tone}">{number(center)}</span>{_ends(found, percent=False)}'

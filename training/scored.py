@@ -1,6 +1,6 @@
 """Scored: one model's forecasts on decision rows beside what happened: the seam of scores, backtest and report.
 
-    scored = score_rows(table, folder, at)        # training.evaluate
+    scored = scored_rows(version, table, at, answers, Facts.of(meta))        # training.scoring
     scored.up, scored.days, scored.returns[15], scored.only(scored.risk_score > 0.7)
 
 Whole-minute decisions only, ascending per symbol. Unknown is NaN, never 0. What a model does not forecast (HAR has no
@@ -78,6 +78,11 @@ class Scored:
         """1.0 where the next minute rose, 0.0 where it fell, NaN where it stood still or is unknown."""
         moved = np.where(self.returns[1] == 0, np.nan, self.returns[1])
         return np.where(np.isnan(moved), np.nan, (moved > 0).astype(np.float64))
+
+    @property
+    def flat(self) -> Floats:
+        """1.0 where the next minute stood still, 0.0 where it moved, NaN where it is unknown."""
+        return np.where(np.isnan(self.returns[1]), np.nan, (self.returns[1] == 0).astype(np.float64))
 
     @property
     def days(self) -> Ints:

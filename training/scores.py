@@ -3,9 +3,10 @@
     scores(scored)["volatility"]["15"]["qlike"]            # a number; its interval is under ["interval"]["qlike"]
     differences(scored, other)["qlike_15"]                 # paired, by day: below 0 the first is better
 
-A figure stands under its name, its day-block 95 % interval under `interval`. Scores by day: neighbouring minutes are
-not independent. What a model does not forecast is null. `n_eff` = n / h for overlapping horizons; below 1,000 the
-evidence is "too few" (`definitions`).
+A figure stands under its name, its day-block 95 % interval under `interval`: null where it is not defined, as from
+less than two days. What a model does not forecast is null. A volatility below 1e-7 is no label: only the volatility
+score of that horizon leaves such a decision out, and counts it. `n_eff` = n / h for overlapping horizons; below 1,000
+the evidence is "too few" (`definitions`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,18 @@ from numpy.typing import NDArray
 
 from training import metrics
 from training.calibration import platt_fit
+from training.day_blocks import (
+    DayBlocks,
+    Ends,
+    auc_draws,
+    ece_draws,
+    filled,
+    paired,
+    r2_log_draws,
+    reliability,
+    slope_draws,
+    told,
+)
 from training.metrics import Floats, Ints
 from training.scored import Scored
 from training.targets import HORIZONS
@@ -34,6 +47,7 @@ def scores(scored: Scored) -> Found:
     days = scored.days
     return {
         "direction": _chance(scored.up, scored.p_up_N, days, 1),
+        "flat": _chance(scored.flat, scored.p_flat_N, days, 1),
         "volatility": {str(h): _volatility(scored, k, h) for k, h in enumerate(HORIZONS)},
         "spike": {
             str(h): _chance(scored.spiked_NK[:, k], scored.spike_prob_NK[:, k], days, h) for k, h in enumerate(HORIZONS)
@@ -54,20 +68,34 @@ def differences(scored: Scored, other: Scored) -> Found:
         y, f, g = scored.rv_NK[:, k], scored.rv_hat_NK[:, k], other.rv_hat_NK[:, k]
         known = np.isfinite(y) & np.isfinite(f) & np.isfinite(g)
         if known.any():
+            blocks = DayBlocks.of(days[known])
             ours, theirs = (metrics.qlike_loss(y[known], x[known]) for x in (f, g))
-            found[f"qlike_{h}"] = metrics.paired_difference(ours, theirs, days[known]).as_dict()
-            found[f"qlike_ratio_{h}"] = _ratio(ours, theirs, days[known])
-    pairs = {"up": (scored.up, scored.p_up_N, other.p_up_N),
-             "risk": (scored.risky_N, scored.risk_score_N, other.risk_score_N)}
-    pairs |= {f"spike_{h}": (scored.spiked_NK[:, k], scored.spike_prob_NK[:, k], other.spike_prob_NK[:, k])
-              for k, h in enumerate(HORIZONS)}
-    for name, (y, p, q) in pairs.items():
+            found[f"qlike_{h}"] = paired(blocks, ours, theirs)
+            found[f"qlike_ratio_{h}"] = _ratio(blocks, ours, theirs)
+    for name, (y, p, q) in _pairs(scored, other).items():
         known = np.isfinite(y) & np.isfinite(p) & np.isfinite(q)
         if known.any():
-            losses = [metrics.brier_rows(y[known], x[known]) for x in (p, q)]
-            found[f"brier_{name}"] = metrics.paired_difference(losses[0], losses[1], days[known]).as_dict()
-            found[f"auc_{name}"] = _auc_difference(y[known], p[known], q[known], days[known])
+            found |= _chance_differences(name, y[known], p[known], q[known], DayBlocks.of(days[known]))
     return found
+
+
+def _pairs(scored: Scored, other: Scored) -> dict[str, tuple[Floats, Floats, Floats]]:
+    """Outcome and both chances by name."""
+    spikes = {f"spike_{h}": (scored.spiked_NK[:, k], scored.spike_prob_NK[:, k], other.spike_prob_NK[:, k])
+              for k, h in enumerate(HORIZONS)}
+    return {"up": (scored.up, scored.p_up_N, other.p_up_N), "flat": (scored.flat, scored.p_flat_N, other.p_flat_N),
+            "risk": (scored.risky_N, scored.risk_score_N, other.risk_score_N), **spikes}
+
+
+def _chance_differences(name: str, y: Floats, p: Floats, q: Floats, blocks: DayBlocks) -> Found:
+    """Paired: both scores of a draw are of the same days."""
+    areas = [metrics.auc(y, x) for x in (p, q)]
+    area = blocks.ends(auc_draws(blocks, y, p) - auc_draws(blocks, y, q))
+    return {
+        f"brier_{name}": paired(blocks, metrics.brier_rows(y, p), metrics.brier_rows(y, q)),
+        f"log_loss_{name}": paired(blocks, metrics.log_loss_rows(y, p), metrics.log_loss_rows(y, q)),
+        f"auc_{name}": told(areas[0] - areas[1], area, blocks.days) if np.isfinite(areas).all() else None,
+    }
 
 
 def _evidence(n: int, h: int) -> Found:
@@ -75,94 +103,80 @@ def _evidence(n: int, h: int) -> Found:
     return {"n": n, "n_eff": found, **({"evidence": "too few"} if found < MINIMUM_N_EFF else {})}
 
 
-def _bounds(found: metrics.Interval) -> Found:
-    return {"low": found.low, "high": found.high, "days": found.days}
+def _unknown(*names: str) -> Found:
+    """The scores of what was not forecast."""
+    return {**dict.fromkeys(names), "interval": {}, "n": 0}
 
 
 def _volatility(scored: Scored, k: int, h: int) -> Found:
     y, f, har = scored.rv_NK[:, k], scored.rv_hat_NK[:, k], scored.rv_har_NK[:, k]
     known = np.isfinite(y) & np.isfinite(f)
     if not known.any():
-        return {"qlike": None, "r2_log": None, "n": 0}
-    loss, days = metrics.qlike_loss(y[known], f[known]), scored.days[known]
-    qlike = metrics.day_block_interval(loss, days)
+        return _unknown("qlike", "r2_log", "log_bias", "mean_squared_ratio")
+    left_out, blocks = int((~np.isfinite(y)).sum()), DayBlocks.of(scored.days[known])
+    y, f, har = y[known], f[known], har[known]
+    loss, bias, squares = metrics.qlike_loss(y, f), np.log(f) - np.log(y), (y / f) ** 2
+    varies = np.ptp(y) > 0  # a market whose volatility never changed leaves nothing to explain
     found = {
-        "qlike": qlike.value, "r2_log": metrics.r2_log(y[known], f[known]),
-        "log_bias": metrics.log_bias(y[known], f[known]),
-        "mean_squared_ratio": float(np.mean((y[known] / f[known]) ** 2)), "interval": {"qlike": _bounds(qlike)},
-        "left_out": int((~np.isfinite(y)).sum()), **_evidence(int(known.sum()), h),
+        "qlike": float(loss.mean()), "r2_log": metrics.r2_log(y, f) if varies else None,
+        "log_bias": float(bias.mean()), "mean_squared_ratio": float(squares.mean()),
+        "interval": {
+            "qlike": blocks.mean(loss), "r2_log": blocks.ends(r2_log_draws(blocks, y, f)) if varies else None,
+            "log_bias": blocks.mean(bias), "mean_squared_ratio": blocks.mean(squares),
+        },
+        "left_out": left_out, **_evidence(len(y), h),
     }
-    if np.isfinite(har[known]).all():
-        ratio = _ratio(loss, metrics.qlike_loss(y[known], har[known]), days)
-        found |= {"qlike_over_har": ratio["value"]}
-        found["interval"]["qlike_over_har"] = {key: ratio[key] for key in ("low", "high", "days")}
+    if np.isfinite(har).all():
+        ratio = _ratio(blocks, loss, metrics.qlike_loss(y, har))
+        found |= {"qlike_over_har": ratio.pop("value")}
+        found["interval"]["qlike_over_har"] = ratio if ratio["low"] is not None else None
     return found
 
 
-def _ratio(ours: Floats, theirs: Floats, days: Ints) -> Found:
-    """Σ ours / Σ theirs with a day-block interval."""
-    return metrics.day_block_ratio(ours, theirs, days).as_dict()
+def _ratio(blocks: DayBlocks, ours: Floats, theirs: Floats) -> Found:
+    """Σ ours / Σ theirs with its interval; both are losses that are above 0 somewhere."""
+    return told(float(ours.sum() / theirs.sum()), blocks.ratio(ours, theirs), blocks.days)
 
 
 def _chance(outcome: Floats, p: Floats, days: Ints, h: int) -> Found:
     known = np.isfinite(outcome) & np.isfinite(p)
     if not known.any():
-        return {"accuracy": None, "auc": None, "brier": None, "ece": None, "n": 0}
-    y, q, day = outcome[known], p[known], days[known]
-    right = metrics.day_block_interval(((q > 0.5) == (y > 0.5)).astype(np.float64), day)
-    brier = metrics.day_block_interval(metrics.brier_rows(y, q), day)
-    has_both = 0 < y.mean() < 1  # without either there is no climatology to be better than
-    skill = metrics.day_block_ratio(metrics.brier_rows(y, q), metrics.brier_rows(y, np.full(len(y), y.mean())), day)
-    draws = _auc_draws(y, q, day)
-    logit = np.log(np.clip(q, 1e-6, 1 - 1e-6) / (1 - np.clip(q, 1e-6, 1 - 1e-6)))
+        return _unknown("accuracy", "auc", "brier", "ece", "log_loss", "brier_skill", "reliability_slope")
+    y, q, blocks = outcome[known], p[known], DayBlocks.of(days[known])
+    brier, log_loss = metrics.brier_rows(y, q), metrics.log_loss_rows(y, q)
+    right = ((q > 0.5) == (y > 0.5)).astype(np.float64)
+    whole = _of_both_classes(y, q, blocks)
     return {
-        "accuracy": right.value, "auc": _or_none(metrics.auc(y, q)), "brier": brier.value,
-        "ece": metrics.calibration_error(y, q), "log_loss": float(metrics.log_loss_rows(y, q).mean()),
-        "base_rate": float(y.mean()), "brier_skill": 1 - skill.value if has_both else None,
-        "reliability_slope": platt_fit(logit, y)[0] if has_both and np.ptp(q) > 0 else None,
-        "reliability": metrics.reliability(y, q),
+        "accuracy": float(right.mean()), "brier": float(brier.mean()), "log_loss": float(log_loss.mean()),
+        "base_rate": float(y.mean()), "ece": metrics.calibration_error(y, q),
+        **{name: value for name, (value, _) in whole.items()}, "reliability": reliability(blocks, y, q),
         "interval": {
-            "accuracy": _bounds(right), "brier": _bounds(brier), "auc": _quantiles(draws, right.days),
-            "brier_skill": {"low": 1 - skill.high, "high": 1 - skill.low, "days": skill.days} if has_both else None,
+            "accuracy": blocks.mean(right), "brier": blocks.mean(brier), "log_loss": blocks.mean(log_loss),
+            "base_rate": blocks.mean(y), "ece": blocks.ends(ece_draws(blocks, y, q)),
+            **{name: ends for name, (_, ends) in whole.items()},
         },
         **_evidence(len(y), h),
     }
 
 
-def _or_none(value: float) -> float | None:
-    return value if np.isfinite(value) else None
-
-
-def _quantiles(draws: Floats, days: int) -> Found | None:
-    if not np.isfinite(draws).any():
-        return None
-    low, high = np.nanquantile(draws, [0.025, 0.975])
-    return {"low": float(low), "high": float(high), "days": days}
-
-
-def _auc_draws(outcome: Floats, p: Floats, days: Ints, seed: int = 0, draws: int = 1000, bins: int = 512) -> Floats:
-    """AUC of resampled days. Scores are binned by their ranks, so that a draw is a sum of histograms, not a sort."""
-    _, rank = np.unique(p, return_inverse=True)
-    place = (rank * bins // (rank.max() + 1)).astype(np.int64)
-    names, block = np.unique(days, return_inverse=True)
-    shape = (len(names), bins)
-    cell = block * bins + place
-    rises, falls = (
-        np.bincount(cell[chosen], minlength=shape[0] * bins).reshape(shape).astype(np.float64)
-        for chosen in (outcome > 0.5, outcome <= 0.5)
-    )
-    picks = np.random.default_rng(seed).integers(0, len(names), size=(draws, len(names)))
-    times = np.stack([np.bincount(row, minlength=len(names)) for row in picks]).astype(np.float64)
-    up, down = times @ rises, times @ falls
-    below = np.cumsum(down, axis=1) - down / 2
-    pairs = up.sum(axis=1) * down.sum(axis=1)
-    return np.where(pairs > 0, (up * below).sum(axis=1) / np.maximum(pairs, 1), np.nan)
-
-
-def _auc_difference(outcome: Floats, p: Floats, q: Floats, days: Ints) -> Found | None:
-    """Paired: both AUCs of a draw are of the same days."""
-    found = _quantiles(_auc_draws(outcome, p, days) - _auc_draws(outcome, q, days), len(np.unique(days)))
-    return found and {"value": metrics.auc(outcome, p) - metrics.auc(outcome, q), **found}
+def _of_both_classes(y: Floats, q: Floats, blocks: DayBlocks) -> dict[str, tuple[float | None, Ends | None]]:
+    """The scores that need rows with the event and rows without: ranking, gain over the base rate, boldness."""
+    if not 0 < y.mean() < 1:
+        return dict.fromkeys(("auc", "brier_skill", "reliability_slope"), (None, None))
+    ours, climate = metrics.brier_rows(y, q), metrics.brier_rows(y, np.full(len(y), y.mean()))
+    skill = blocks.ratio(ours, climate)
+    found: dict[str, tuple[float | None, Ends | None]] = {
+        "auc": (metrics.auc(y, q), blocks.ends(auc_draws(blocks, y, q))),
+        "brier_skill": (1 - float(ours.sum() / climate.sum()),
+                        skill and {**skill, "low": 1 - skill["high"], "high": 1 - skill["low"]}),
+        "reliability_slope": (None, None),
+    }
+    if np.ptp(q) > 0:
+        clipped = np.clip(q, 1e-6, 1 - 1e-6)
+        logit = np.log(clipped / (1 - clipped))
+        fitted = platt_fit(logit, y)
+        found["reliability_slope"] = (fitted[0], blocks.ends(slope_draws(blocks, y, logit, fitted)))
+    return found
 
 
 def _risk(scored: Scored) -> Found:
@@ -171,11 +185,15 @@ def _risk(scored: Scored) -> Found:
     known = np.isfinite(scored.risky_N) & np.isfinite(scored.risk_score_N)
     if not known.any():
         return {**found, "precision": None, "recall": None}
-    fired, happened = scored.risk_score_N[known] > RISK_ALERT, scored.risky_N[known] > 0.5
+    fired = (scored.risk_score_N[known] > RISK_ALERT).astype(np.float64)
+    happened = (scored.risky_N[known] > 0.5).astype(np.float64)
+    blocks, both = DayBlocks.of(scored.days[known]), fired * happened
+    found["interval"] |= {"share_fired": blocks.mean(fired), "precision": blocks.ratio(both, fired),
+                          "recall": blocks.ratio(both, happened)}
     return {
         **found, "alert_above": RISK_ALERT, "share_fired": float(fired.mean()),
-        "precision": float(happened[fired].mean()) if fired.any() else None,
-        "recall": float(fired[happened].mean()) if happened.any() else None,
+        "precision": float(both.sum() / fired.sum()) if fired.any() else None,
+        "recall": float(both.sum() / happened.sum()) if happened.any() else None,
     }
 
 
@@ -183,24 +201,26 @@ def _interval(scored: Scored, k: int, h: int) -> Found:
     """80 % intervals of the return over h minutes: coverage, also by fifths of the forecast volatility, and width.
 
     The interval score is Winkler's (1972), in bps. Its rival is c · RV of the last hour · √h, with the c that covers
-    80 % of these very rows: more than a rival could know.
+    80 % of these very rows: more than a rival could know. An hour that stood still makes it an interval of no width.
     """
     moved, bound = np.abs(scored.returns[h]), scored.return_bound_NK[:, k]
-    hour = scored.rv_hour_N * np.sqrt(h)
-    known = np.isfinite(moved) & np.isfinite(bound) & np.isfinite(hour) & (hour > 0)
+    known = np.isfinite(moved) & np.isfinite(bound)
     if not known.any():
-        return {"level": LEVEL, "coverage": None, "n": 0}
-    moved, bound, hour, days = moved[known], bound[known], hour[known], scored.days[known]
-    rival = hour * np.quantile(moved / hour, LEVEL)
-    inside = metrics.day_block_interval((moved <= bound).astype(np.float64), days)
-    ours, theirs = _winkler(moved, bound), _winkler(moved, rival)
-    return {
-        "level": LEVEL, "coverage": inside.value,
-        "coverage_by_volatility": _by_fifths((moved <= bound).astype(np.float64), scored.rv_hat_NK[known, k]),
-        "interval_score_bps": float(ours.mean()), "interval_score_rv60_bps": float(theirs.mean()),
-        "score_minus_rv60_bps": metrics.paired_difference(ours, theirs, days).as_dict(),
-        "interval": {"coverage": _bounds(inside)}, **_evidence(len(moved), h),
+        return {"level": LEVEL, **_unknown("coverage", "interval_score_bps")}
+    blocks, volatility = DayBlocks.of(scored.days[known]), scored.rv_hat_NK[known, k]
+    hour = scored.rv_hour_N[known] * np.sqrt(h)
+    moved, bound = moved[known], bound[known]
+    inside, ours = (moved <= bound).astype(np.float64), _winkler(moved, bound)
+    found = {
+        "level": LEVEL, "coverage": float(inside.mean()), **_by_fifths(blocks, inside, volatility),
+        "interval_score_bps": float(ours.mean()), **_evidence(len(moved), h),
     }
+    found["interval"] |= {"coverage": blocks.mean(inside), "interval_score_bps": blocks.mean(ours)}
+    if np.isfinite(hour).all() and (alive := hour > 0).any():
+        theirs = _winkler(moved, hour * np.quantile(moved[alive] / hour[alive], LEVEL))
+        found |= {"interval_score_rv60_bps": float(theirs.mean()), "score_minus_rv60_bps": paired(blocks, ours, theirs)}
+        found["interval"]["interval_score_rv60_bps"] = blocks.mean(theirs)
+    return found
 
 
 def _winkler(moved: Floats, bound: Floats) -> Floats:
@@ -208,9 +228,13 @@ def _winkler(moved: Floats, bound: Floats) -> Floats:
     return np.asarray(1e4 * (2 * bound + 2 / (1 - LEVEL) * np.maximum(moved - bound, 0)))
 
 
-def _by_fifths(inside: Floats, volatility: Floats) -> list[float]:
-    return [float(inside[part].mean()) for part in np.array_split(np.argsort(volatility, kind="stable"), QUINTILES)
-            if len(part)]
+def _by_fifths(blocks: DayBlocks, inside: Floats, volatility: Floats) -> Found:
+    """Coverage from the calmest fifth of forecasts to the wildest, with intervals; None for an empty fifth."""
+    fifth = metrics.equal_bins(volatility, QUINTILES)
+    count, held = (np.bincount(fifth, weights=rows, minlength=QUINTILES) for rows in (np.ones(len(inside)), inside))
+    shares = np.divide(held, count, out=np.full(QUINTILES, np.nan), where=count > 0)
+    return {"coverage_by_volatility": filled(shares),
+            "interval": {"coverage_by_volatility": blocks.bin_means(inside, fifth, QUINTILES)}}
 
 
 def _band(scored: Scored) -> Found:
@@ -218,11 +242,14 @@ def _band(scored: Scored) -> Found:
     y: Floats = scored.rv_NK[:, HORIZONS.index(15)]
     known: NDArray[np.bool_] = np.isfinite(y) & np.isfinite(scored.rv_low_N) & np.isfinite(scored.rv_high_N)
     if not known.any():
-        return {"level": LEVEL, "coverage": None, "n": 0}
-    low, high = y[known] < scored.rv_low_N[known], y[known] > scored.rv_high_N[known]
-    inside = metrics.day_block_interval((~low & ~high).astype(np.float64), scored.days[known])
-    return {
-        "level": LEVEL, "coverage": inside.value, "below": float(low.mean()), "above": float(high.mean()),
-        "coverage_by_volatility": _by_fifths((~low & ~high).astype(np.float64), scored.rv_hat_NK[known, 1]),
-        "interval": {"coverage": _bounds(inside)}, **_evidence(int(known.sum()), 15),
+        return {"level": LEVEL, **_unknown("coverage")}
+    blocks = DayBlocks.of(scored.days[known])
+    below, above = ((y[known] < scored.rv_low_N[known]).astype(np.float64),
+                    (y[known] > scored.rv_high_N[known]).astype(np.float64))
+    inside = 1 - np.maximum(below, above)
+    found = {
+        "level": LEVEL, "coverage": float(inside.mean()), "below": float(below.mean()), "above": float(above.mean()),
+        **_by_fifths(blocks, inside, scored.rv_hat_NK[known, HORIZONS.index(15)]), **_evidence(int(known.sum()), 15),
     }
+    found["interval"] |= {"coverage": blocks.mean(inside), "below": blocks.mean(below), "above": blocks.mean(above)}
+    return found

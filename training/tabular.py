@@ -298,7 +298,7 @@ def fit_isolation(table: TrainingSet, budget: Budget) -> Forecaster:
 def with_har(model: F, table: TrainingSet, budget: Budget) -> F:
     """The model with HAR's coefficients set: by least squares on logs, as every model's (docs/experiments.md)."""
     at = table.part("train", budget.stride)
-    har = Har.fit(ln_lags(table.newest(at)), volatilities(table, at), "squares")
+    har = Har.fit(ln_lags(table.newest(at)), volatilities(table, at))
     model.har_GK.copy_(torch.from_numpy(har.coefficients_GK).float())
     return model
 

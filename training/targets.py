@@ -26,7 +26,7 @@ HORIZONS = (5, 15, 60)
 """Minutes ahead of the three volatility targets."""
 SPIKE_HORIZON = 15
 SPIKE_FACTOR = 2.0
-LABELS = "up,flat,rv_5,rv_15,rv_60,spike(5m,15m,60m>2*rv_60),risk(15m>p90_30d)/close-to-close-1m/v2"
+LABELS = "up,flat,rv_5,rv_15,rv_60,spike(5m,15m,60m>2*rv_60),risk(15m>p90_30d)/close-to-close-1m/v3"
 """Names the definition of every target; part of the identity of a set."""
 
 AHEAD: Mapping[str, int] = {
@@ -73,12 +73,13 @@ def targets(closes: Floats, opens: Floats, context: Floats) -> dict[str, Floats]
     """Every target of every minute; NaN where it cannot be known.
 
     `context` is `realized_vol_15m_p90_30d` as known at each minute (NaN unknown). Outcomes are 0.0 or 1.0;
-    `up` is null on flat minutes (it is conditional on a move); volatilities below 1e-7 are null. `return_h` scores
-    forecasts (close to close), `had_h` scores money (from the next open).
+    `up` is null on flat minutes (it is conditional on a move); volatilities below 1e-7 are null, but minutes that stand
+    still are neither a spike nor a risk, and known not to be. Nothing is twice an hour that stood still. `return_h`
+    scores forecasts (close to close), `had_h` scores money (from the next open).
     """
     after = next_return(closes)
-    volatility = {f"rv_{h}": _above_floor(realised_after(closes, h)) for h in HORIZONS}
-    spiked, base = volatility[f"rv_{SPIKE_HORIZON}"], _above_floor(realised_before(closes, 60))
+    realised = {h: realised_after(closes, h) for h in HORIZONS}
+    threshold = SPIKE_FACTOR * _above_floor(realised_before(closes, 60))
     return {
         "return_1": after,
         "return_15": _shift(_log_change(closes, 15), 15),
@@ -86,10 +87,10 @@ def targets(closes: Floats, opens: Floats, context: Floats) -> dict[str, Floats]
         "had_15": _had(opens, closes, 15),
         "up": np.where(after == 0, np.nan, _outcome(after, 0.0)),
         "flat": np.where(np.isnan(after), np.nan, (after == 0).astype(np.float64)),
-        **volatility,
-        "spike": _outcome(spiked, SPIKE_FACTOR * base),
-        "risk": _outcome(volatility["rv_15"], context),
-        **{f"spike_{h}": _outcome(volatility[f"rv_{h}"], SPIKE_FACTOR * base) for h in (5, 60)},
+        **{f"rv_{h}": _above_floor(volatility) for h, volatility in realised.items()},
+        "spike": _outcome(realised[SPIKE_HORIZON], threshold),
+        "risk": _outcome(realised[15], context),
+        **{f"spike_{h}": _outcome(realised[h], threshold) for h in (5, 60)},
     }
 
 

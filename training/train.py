@@ -3,7 +3,8 @@
     candlewick train                        # the data folder's years, about ten minutes on two cores
     candlewick train --quick --simulated    # a minute, without any data; registers as …-simulated
 
-The test part is scored once, at the end, with the exported graph. The seed is chosen by the calibration part.
+The test part is scored once, at the end, with the exported graph, by the judge of every evaluation
+(`training.evaluation`). The seed is chosen by the calibration part.
 """
 
 from __future__ import annotations
@@ -30,15 +31,19 @@ from training.bar_files import BarForm, read_bars
 from training.calibration import Calibration, calibrate, recency, volatility_factors
 from training.costs import CostModel
 from training.dataset import PARTS, PURGE_NS, Split, TrainingSet, Windows, assemble, kernel_rows, pooled
-from training.evaluate import evaluate, fit_baselines
-from training.export import forecast, session, verify, write_artefact
+from training.evaluation import GATE_BASELINES, judge_test_part
+from training.export import describe, verify, write_artefact
 from training.fitting import FitConfig, Fitted, part_loss, raw_outputs
 from training.forecaster import OUTPUTS
+from training.headline import headline
 from training.klines import KLINES, MinuteBars, read_klines, simulated_klines
 from training.known import history_lake, known_rows, write_history
 from training.metrics import auc, qlike
 from training.models import fit_model
 from training.reference import features_without_reference, histograms, out_of_distribution
+from training.scored import Scored
+from training.scores import differences
+from training.scoring import Facts, artefact_answers, scored_rows
 from training.stack import Stack
 from training.targets import HORIZONS, LABELS, SPIKE_FACTOR, SPIKE_HORIZON
 
@@ -62,8 +67,6 @@ class TrainConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     through: Through = "feast"
     """`feast`: rows as known, read through Feast from the lake. `kernel`: the same rows without the lake."""
-    test_stride: int = 1
-    """Minutes between scored test rows."""
     model: str = "transformer"
     """Of `training.models.MODELS`."""
     bars: tuple[str, ...] = ()
@@ -91,24 +94,24 @@ def run(
     Returns the report: identity, gate, registry record, metrics, folder. Raises `ValueError` without usable data.
     """
     started, commit = time.monotonic(), _commit()  # now: the tree may move on while this code runs
-    table = training_set(settings, config)
+    table, costs = training_set(settings, config), CostModel.of(settings)
     datasets.keep(settings, table, config.recipe())
+    champion = _champion(settings, _kind(table, config))  # now: one that is damaged is told before hours of fitting
     fits = [fit_model(config.model, table, config.fitting(seed)) for seed in config.seeds]
     fitted = _best_of(fits, table)
     calibration = calibrate(fitted.model, table)
     version = f"{now():%Y%m%d-%H%M%S}-{table.identity[:6]}"
     folder = settings.run_dir / "models" / version
     how = {"command": command, "commit": commit}
-    facts = {**_facts(table, config, fitted, calibration), **how, "version": version}
+    facts = {**_facts(table, config, fitted, calibration, costs), **how, "version": version}
     write_artefact(fitted.model, facts, card.unscored(facts), folder)
-    report = score(table, folder, config) if table.counts["test"] else None
-    verdict = registry.unjudged(_kind(table, config))
-    if report is not None:
-        verdict = registry.judge(report, _kind(table, config), _champion_report(settings, table, config))
+    report, verdict = None, registry.unjudged(_kind(table, config))
+    if table.counts["test"]:
+        report, verdict = _judged(table, folder, config, costs, champion)
     spread = [{"seed": seed, **seed_scores(f, table)} for seed, f in zip(config.seeds, fits, strict=True)]
     meta = {**facts, "metrics": report, "seed_scores": spread, "gate": verdict.as_dict(),
             "seconds": round(time.monotonic() - started, 1), "run_id": registry.begin(settings.mlflow, version)}
-    write_artefact(fitted.model, meta, card.unscored(meta) if report is None else card.model_card(meta), folder)
+    describe(folder, meta, card.unscored(meta) if report is None else card.model_card(meta))
     checked = verify(folder)
     recorded = registry.record(settings.mlflow, _run_record(meta), folder, verdict, meta["run_id"])
     if output is not None and verdict.promoted:
@@ -180,22 +183,32 @@ def seed_scores(fitted: Fitted, table: TrainingSet) -> dict[str, float]:
     factors = volatility_factors(raw_outputs(fitted.model, table, tune), table, tune, recency(table.close_ns[tune]))
     raw = raw_outputs(fitted.model, table, at)
     f, up = np.exp(raw.ln_f_BK.double().numpy()) * factors, table.targets["up"][at]
+    for k, h in enumerate(HORIZONS):
+        y = table.targets[f"rv_{h}"][at]
+        if (moved := np.isfinite(y)).any():
+            found[f"test_qlike_{h}m"] = qlike(y[moved], f[moved, k])
     known = np.isfinite(up)
-    return {
-        **found, **{f"test_qlike_{h}m": qlike(table.targets[f"rv_{h}"][at], f[:, k]) for k, h in enumerate(HORIZONS)},
-        "test_auc_up": auc(up[known], raw.up_B.double().numpy()[known]),
-    }
+    return {**found, "test_auc_up": auc(up[known], raw.up_B.double().numpy()[known])}
 
 
-def score(table: TrainingSet, folder: Path, config: TrainConfig) -> dict[str, Any]:
-    """The exported graph and the baselines on the test part."""
-    at = table.part("test", config.test_stride)
-    running = session(folder)
-    parts = [forecast(running, table.sequences(rows), table.context[rows, None]) for rows in np.array_split(at, 16)]
-    # An artefact from before an output was added answers without it.
-    answers = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    baselines = fit_baselines(table, at, stride=5)
-    return evaluate(table, at, answers, baselines, CostModel())
+def _judged(
+    table: TrainingSet, folder: Path, config: TrainConfig, costs: CostModel, champion: Path | None,
+) -> tuple[dict[str, Any], registry.Verdict]:
+    """The test part's scores and what the gate says of them; baselines have the model's budget."""
+    budget = config.fitting(config.seeds[0])
+    report, scored, _ = judge_test_part(folder, table, costs, budget, GATE_BASELINES, LOG.info)
+    against = None
+    if champion is not None:
+        other = _scored(champion, table)
+        against = differences(scored, other)
+        report["champion"] = {"version": other.model, "model_minus_it": against}
+    return report, registry.judge(report, _kind(table, config), against)
+
+
+def _scored(folder: Path, table: TrainingSet) -> Scored:
+    """An artefact's decisions on the test part."""
+    at, meta = table.part("test"), card.read_meta(folder)
+    return scored_rows(meta["version"], table, at, artefact_answers(folder, table, at), Facts.of(meta))
 
 
 def _kind(table: TrainingSet, config: TrainConfig) -> str:
@@ -203,17 +216,18 @@ def _kind(table: TrainingSet, config: TrainConfig) -> str:
     return "quick" if config.quick and table.rows.source == "live" else table.rows.source
 
 
-def _champion_report(settings: Settings, table: TrainingSet, config: TrainConfig) -> dict[str, Any] | None:
-    """The present champion's scores on the same rows; None where there is none or it reads other features."""
-    name = registry.registered_name(_kind(table, config))
+def _champion(settings: Settings, kind: str) -> Path | None:
+    """The present champion's folder; None where there is none or it reads other features. Raises `ModelRefused`."""
+    name = registry.registered_name(kind)
     folder = registry.champion_folder(settings.mlflow, name, settings.run_dir / "models" / "compared")
     if folder is None or card.read_meta(folder)["feature_set"] != FEATURE_SET:
         return None
-    return score(table, folder, config)
+    verify(folder, probe_ms=False)
+    return folder
 
 
 def _facts(
-    table: TrainingSet, config: TrainConfig, fitted: Fitted, calibration: Calibration,
+    table: TrainingSet, config: TrainConfig, fitted: Fitted, calibration: Calibration, costs: CostModel,
 ) -> dict[str, Any]:
     """What meta.json says besides the scores and how it was made."""
     return {
@@ -225,7 +239,7 @@ def _facts(
         "nullable_outputs": {"risk_score": "NaN while realized_vol_15m_p90_30d is unknown"},
         "horizon_s": 60, "horizons_min": list(HORIZONS),
         "spike": {"horizon_min": SPIKE_HORIZON, "factor": SPIKE_FACTOR}, "labels": LABELS,
-        "cost_model": CostModel().as_dict(), "calibration": asdict(calibration),
+        "cost_model": costs.as_dict(), "calibration": asdict(calibration),
         "tier_lambda": calibration.tier_lambda, "ood": out_of_distribution(table),
         "reference_histograms": histograms(table), "without_reference": features_without_reference(),
         "dataset": {
@@ -233,6 +247,7 @@ def _facts(
             "through": "kernel" if config.quick or config.bars or table.rows.source != "live" else config.through,
             "windows": {part: [_iso(ns) for ns in table.window(part)] for part in PARTS if table.counts[part]},
             "files": [Path(name.partition("=")[2] or name).name for name in config.bars],
+            "span": [_iso(int(table.rows.close_ns.min())), _iso(int(table.rows.close_ns.max()))],
         },
         "training_window": [_iso(ns) for ns in table.window("train")],
         "fit": {**asdict(config.fitting(config.seeds[0])), "seeds": list(config.seeds), "history": fitted.history,
@@ -265,21 +280,6 @@ def _run_record(meta: dict[str, Any]) -> registry.RunRecord:
     tags = {"version": meta["version"], "source": meta["source"], "commit": meta["commit"], "command": meta["command"],
             "dataset": meta["dataset"]["identity"]}
     return registry.RunRecord(params, headline(meta["metrics"]) if meta["metrics"] else {}, tags)
-
-
-def headline(report: dict[str, Any]) -> dict[str, float]:
-    """The few numbers that MLflow and the console show."""
-    figures: dict[str, float] = {"rows": report["rows"], "days": report["days"]}
-    for horizon, scores in report["volatility"].items():
-        figures |= {f"qlike_{horizon}": scores["qlike"]["value"], f"r2_log_{horizon}": scores["r2_log"]}
-        for name, other in scores["baselines"].items():
-            figures[f"qlike_{horizon}_{name}"] = other["qlike"]["value"]
-    for name, scores in report["chances"].items():
-        figures |= {f"auc_{name}": scores["auc"]["value"], f"calibration_error_{name}": scores["calibration_error"]}
-    figures["accuracy_up"] = report["chances"]["up"]["accuracy"]["value"]
-    figures["coverage_band_15m"] = report["band_15m"]["coverage"]["value"]
-    figures["net_bps_per_trade_1m"] = report["trading"]["always_trade_1m"]["net_bps"]
-    return figures
 
 
 def install(folder: Path, output: Path) -> None:

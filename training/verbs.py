@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,12 @@ def bars(
     return Bars(tuple(files), BarForm(columns={name: own for name, _, own in pairs}, **known))
 
 
+def refuse_without_bars(options: Mapping[str, object]) -> None:
+    """Raises `ValueError` naming the options that were given and say something of files of bars alone."""
+    if given := [name for name, value in options.items() if value not in (None, False, [], ())]:
+        raise ValueError(f"expected --bars FILE… with {', '.join(given)}, found none")
+
+
 def train(
     quick: bool, simulated: bool, seeds: tuple[int, ...], install: Path | None, model: str = "transformer",
     given: Bars | None = None, until: str | None = None,
@@ -65,38 +71,52 @@ def evaluate(
     seed: int, html: Path | None,
 ) -> dict[str, Any]:
     """Scores of a model on bars, and the page where it is asked for."""
-    import time
-
     from feature_repo.progress import on_stderr
     from training.evaluation import Request, evaluate_bars
-    from training.report_page import page, write
 
     settings = _ready("evaluate")
     start, end = (None if text is None else parse_time(text) for text in span)
     request = Request(
         model or str(settings.model_dir), given.files, given.form, start, end, baselines, tuple(train_files), seed,
     )
-    report, scored, others = evaluate_bars(settings, request, on_stderr())
+    return _with_page(*evaluate_bars(settings, request, on_stderr()), html)
+
+
+def evaluate_test_part(
+    model: str | None, simulated: bool, baselines: bool, seed: int, html: Path | None,
+) -> dict[str, Any]:
+    """Scores of a model on the test part of the data folder's history, as the gate judges it; `baselines`: all."""
+    from feature_repo.progress import on_stderr
+    from training.card import read_meta
+    from training.costs import CostModel
+    from training.evaluation import GATE_BASELINES, judge_test_part
+    from training.export import verify as check
+    from training.fitting import FitConfig
+    from training.models import BASELINES
+    from training.registry import resolve
+    from training.train import TrainConfig, training_set
+
+    settings = _ready("evaluate")
+    folder = resolve(settings, model or str(settings.model_dir))
+    check(folder, probe_ms=False)
+    table, names = training_set(settings, TrainConfig(simulated=simulated)), BASELINES if baselines else GATE_BASELINES
+    report, scored, others = judge_test_part(
+        folder, table, CostModel.of(settings), FitConfig(seed=seed), names, on_stderr(),
+    )
+    about = {"folder": str(folder), "dataset": table.identity, "seed": seed,
+             "same_dataset": read_meta(folder)["dataset"]["identity"] == table.identity}
+    return _with_page({**about, **report}, scored, others, html)
+
+
+def _with_page(report: dict[str, Any], scored: Any, others: Mapping[str, Any], html: Path | None) -> dict[str, Any]:
+    import time
+
+    from training.report_page import page, write
+
     if html is not None:
         write(html, page(report, scored, time.time_ns(), others=others))
         report["page"] = str(html)
     return report
-
-
-def evaluate_test_part(folder: Path | None, simulated: bool) -> dict[str, Any]:
-    """Scores of an artefact on the test part of the data folder's history, as the gate judges it."""
-    from training.card import read_meta
-    from training.export import verify as check
-    from training.train import TrainConfig, score, training_set
-
-    settings = _ready("evaluate")
-    folder = folder or settings.model_dir
-    check(folder, probe_ms=False)
-    config = TrainConfig(simulated=simulated)
-    table = training_set(settings, config)
-    trained_on = read_meta(folder)["dataset"]["identity"]
-    return {"folder": str(folder), "dataset": table.identity, "same_dataset": trained_on == table.identity,
-            **score(table, folder, config)}
 
 
 def walk_forward(plan: Plan, output: Path | None) -> dict[str, Any]:

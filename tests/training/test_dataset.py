@@ -8,8 +8,11 @@ import pytest
 from feature_repo.contracts import DAY_NS, MINUTE_NS
 from feature_repo.features import FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.history import BarHistory
+from training.costs import CostModel
 from training.dataset import SEAM, Split, TrainingSet, Windows, assemble, dense_places, kernel_rows, pooled
 from training.klines import MinuteBars
+from training.pnl import compare
+from training.scoring import Facts, scored_rows
 from training.targets import HORIZONS
 
 
@@ -114,3 +117,28 @@ def test_parts_by_time_are_purged_and_may_be_left_out_on_purpose(bars: MinuteBar
     assert found.window("calibration")[0] == cut + DAY_NS
     with pytest.raises(ValueError, match=r"none in test\); give more days"):
         assemble(kernel_rows(bars), Windows.between((first, cut, last + DAY_NS, last + 9 * DAY_NS)))
+
+
+def stood_still(bars: MinuteBars, first: int, count: int = 30) -> MinuteBars:
+    """The same bars but for minutes without a move."""
+    columns = {name: column.copy() for name, column in bars.columns.items()}
+    for name in ("open", "high", "low", "close"):
+        columns[name][first : first + count] = columns["close"][first]
+    return replace(bars, columns=columns)
+
+
+def test_minutes_before_a_market_that_stands_still_are_judged_and_not_fitted_on(bars: MinuteBars) -> None:
+    fitted, judged = 5_000, 34_000
+    found = assemble(kernel_rows(stood_still(stood_still(bars, fitted), judged)))
+    before = {first: found.place[first : first + 25] for first in (fitted, judged)}
+    assert all(np.isnan(found.targets["rv_5"][at]).all() for at in before.values())
+    assert not np.isin(before[fitted], found.part("train")).any(), "a fit takes the logarithm of each volatility"
+    at = found.part("test")
+    assert np.isin(before[judged], at).all()
+    scored = scored_rows("made", found, at, {"risk_score": np.full(len(at), 0.1)}, Facts((1.0, 1.0, 1.0)))
+    assert np.isfinite(scored.spiked_NK).all()
+    assert np.isfinite(scored.risky_N).all()
+    assert scored.flat.sum() >= 25
+    money = compare(scored, {}, CostModel())["1"]
+    long = money["strategies"]["always_long"]["at_settings"]
+    assert (money["decisions"], long["trades"], long["left_out"]) == (len(at), len(at), 0)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import candlewick
 from feature_repo.contracts import DAY_NS, MINUTE_NS, ModelRefused
 from feature_repo.progress import silent
 from feature_repo.settings import Settings
 from tests.training.made_files import bar_file
-from training import evaluation, verbs
+from training import evaluation, train, verbs
 from training.bar_files import BarForm
 from training.evaluation import Request, evaluate_bars
 from training.klines import MinuteBars
@@ -53,10 +55,12 @@ def test_a_model_of_files_is_found_by_name_and_scored_beside_baselines_of_its_ow
 ) -> None:
     settings = Settings(run_dir=tmp_path / "run", data_dir=tmp_path / "none")
     path, until = bar_file(tmp_path, bars), int(bars.close_ns[0]) // DAY_NS * DAY_NS + 18 * DAY_NS
+    monkeypatch.setattr(train, "GATE_BASELINES", ("har",))
     config = TrainConfig(quick=True, model="har", bars=(str(path),), form=FORM, until_ns=until, seeds=(0,))
     made = run(settings, config, "test")
     meta = json.loads((Path(made["folder"]) / "meta.json").read_text())
     assert (meta["kind"], meta["dataset"]["files"]) == ("har", ["bars.parquet"])
+    assert "given as files: bars.parquet. They hold BTCUSDT" in (Path(made["folder"]) / "MODEL_CARD.md").read_text()
     assert resolve(settings, f"{made['registry']['model']}/{made['registry']['version']}").is_dir()
     with pytest.raises(ValueError, match="registered: candlewick-forecast-simulated"):
         resolve(settings, "nobody")
@@ -86,3 +90,41 @@ def test_a_model_of_files_is_found_by_name_and_scored_beside_baselines_of_its_ow
     (Path(made["folder"]) / "MODEL_CARD.md").write_text("another")
     with pytest.raises(ModelRefused, match=r"checksum of MODEL_CARD\.md"):
         evaluate_bars(settings, asked, silent)
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """The exit code of a command line."""
+    monkeypatch.setattr(sys, "argv", ["candlewick", *words])
+    with pytest.raises(SystemExit) as found:
+        candlewick.main()
+    return int(found.value.code or 0)
+
+
+@pytest.mark.parametrize("option", [
+    ("--from", "2025-07-11"), ("--to", "2025-07-12"), ("--train-bars", "a.parquet"), ("--time-column", "ts"),
+    ("--time-means", "close"), ("--time-unit", "ms"), ("--column", "open=o"), ("--symbol", "ETHUSDT"),
+    ("--source", "simulated"),
+])
+def test_an_option_that_says_something_of_files_is_refused_without_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: tuple[str, str],
+) -> None:
+    assert asked(monkeypatch, "evaluate", *option) == 2
+    assert f"expected --bars FILE… with {option[0]}, found none" in capsys.readouterr().err
+
+
+def test_options_that_exclude_each_other_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert asked(monkeypatch, "evaluate", "--bars", "a.parquet", "--simulated") == 2
+    assert "expected --bars or --simulated, found both" in capsys.readouterr().err
+    assert asked(monkeypatch, "train", "--symbol", "ETHUSDT", "--until", "2025-07-11") == 2
+    assert "expected --bars FILE… with --until, --symbol, found none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bars", [(), ("--bars", "a.parquet")])
+def test_a_model_that_nobody_knows_is_refused_in_both_forms(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, bars: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("CANDLEWICK_RUN_DIR", str(tmp_path))
+    assert asked(monkeypatch, "evaluate", "--model", "nobody@champion", *bars) == 2
+    assert "expected a folder, or a model registered as nobody@champion, found neither" in capsys.readouterr().err

@@ -40,6 +40,25 @@ def test_calibration_error_is_small_for_honest_chances_and_large_for_bold_ones()
     assert metrics.calibration_error(y, np.where(p > 0.5, 0.99, 0.01)) > 0.2
 
 
+def test_equal_chances_share_a_bin_whatever_the_order_of_the_rows() -> None:
+    p = np.repeat([0.1, 0.2, 0.6], [700, 50, 250])
+    y = (np.arange(1000) % 4 == 0).astype(float)
+    y[:350] = 1.0  # the first half of the equal chances comes, the second does not: a cut among them would show it
+    expected = np.abs([(p[p == v] - y[p == v]).sum() for v in (0.1, 0.2, 0.6)]).sum() / 1000
+    for seed in range(5):
+        mixed = np.random.default_rng(seed).permutation(1000)
+        assert metrics.calibration_error(y[mixed], p[mixed]) == pytest.approx(expected, abs=1e-12)
+        assert np.array_equal(metrics.equal_bins(p[mixed], 10), metrics.equal_bins(p, 10)[mixed])
+
+
+@pytest.mark.parametrize("rows", [7, 10, 1003])
+def test_bins_of_chances_that_all_differ_are_equally_filled(rows: int) -> None:
+    p = RNG.permutation(rows).astype(float)
+    place = metrics.equal_bins(p, 10)
+    for i, part in enumerate(part for part in np.array_split(np.argsort(p), 10) if len(part)):
+        assert np.array_equal(np.sort(part), np.flatnonzero(place == i))
+
+
 def test_day_blocks_widen_the_interval_when_days_hang_together() -> None:
     day = np.repeat(np.arange(30), 100)
     shared = RNG.standard_normal(30)[day]

@@ -6,22 +6,21 @@ from typing import Any
 
 import pytest
 
-from training.registry import RunRecord, begin, champion_folder, judge, open_mlflow, record
+from feature_repo.settings import Settings
+from training.registry import RunRecord, begin, champion_folder, judge, open_mlflow, record, resolve
 
 BETTER, WORSE = ({"value": v, "low": v - 0.01, "high": v + 0.01, "days": 30} for v in (-0.03, 0.03))
+UNSURE = {"value": -0.03, "low": -0.07, "high": 0.01, "days": 30}
+ONE_DAY = {"value": -0.03, "low": None, "high": None, "days": 1}
 
 
-def report(qlike_15m: float = 0.30) -> dict[str, Any]:
-    """A report that passes."""
-    volatility = {
-        h: {"qlike": {"value": qlike_15m}, "baselines": {"har": {"model_minus_baseline": dict(BETTER)}}}
-        for h in ("5m", "15m", "60m")
-    }
-    gain = {"value": -1e-4, "low": -2e-4, "high": 0.0}
-    up = {"baselines": {"constant": {"model_minus_baseline_log_loss": gain}}}
+def report() -> dict[str, Any]:
+    """A report that passes, as far as the gate reads it."""
     return {
-        "volatility": volatility, "chances": {"up": up, "risk": {"calibration_error": 0.01}},
-        "band_15m": {"wanted": 0.8, "coverage": {"value": 0.79}},
+        "volatility": {"5": {}, "15": {}, "60": {}},
+        "baselines": {"har": {"model_minus_it": {f"qlike_{h}": dict(BETTER) for h in (5, 15, 60)}}},
+        "direction": {"n": 100, "brier_skill": 1e-4, "interval": {"brier_skill": {"low": -1e-4, "high": 2e-4}}},
+        "risk": {"ece": 0.01}, "intervals": {"band_15": {"level": 0.8, "coverage": 0.79}},
     }
 
 
@@ -34,15 +33,21 @@ def test_a_model_that_beats_har_is_promoted() -> None:
     assert failed(report()) == []
 
 
+MINUS_HAR = ("baselines", "har", "model_minus_it")
+
+
 @pytest.mark.parametrize(("path", "value", "check"), [
-    (("volatility", "15m", "baselines", "har", "model_minus_baseline"), WORSE, "qlike_15m_minus_har"),
-    (("volatility", "60m", "baselines", "har", "model_minus_baseline"), WORSE, "qlike_60m_minus_har"),
-    (
-        ("chances", "up", "baselines", "constant", "model_minus_baseline_log_loss"), WORSE,
-        "direction_not_worse_than_constant",
-    ),
-    (("chances", "risk", "calibration_error"), 0.2, "risk_calibrated"),
-    (("band_15m", "coverage", "value"), 0.6, "band_covers"),
+    ((*MINUS_HAR, "qlike_15"), WORSE, "qlike_15m_minus_har"),
+    ((*MINUS_HAR, "qlike_15"), UNSURE, "qlike_15m_minus_har"),
+    ((*MINUS_HAR, "qlike_15"), ONE_DAY, "qlike_15m_minus_har"),
+    ((*MINUS_HAR, "qlike_60"), WORSE, "qlike_60m_minus_har"),
+    (("direction", "interval", "brier_skill"), {"low": -3e-4, "high": -1e-5}, "direction_not_worse_than_constant"),
+    (("direction", "interval", "brier_skill"), None, "direction_not_worse_than_constant"),
+    (("direction", "brier_skill"), None, "direction_not_worse_than_constant"),
+    (("risk", "ece"), 0.2, "risk_calibrated"),
+    (("risk", "ece"), None, "risk_calibrated"),
+    (("intervals", "band_15", "coverage"), 0.6, "band_covers"),
+    (("intervals", "band_15", "coverage"), None, "band_covers"),
 ])
 def test_each_failing_condition_keeps_it_out_and_is_named(path: tuple[str, ...], value: Any, check: str) -> None:
     found = copy.deepcopy(report())
@@ -54,9 +59,24 @@ def test_each_failing_condition_keeps_it_out_and_is_named(path: tuple[str, ...],
     assert not judge(found, "live").promoted
 
 
-def test_a_worse_model_than_the_champion_is_kept_out() -> None:
-    assert failed(report(0.31), champion=report(0.30)) == ["qlike_15m_against_champion"]
-    assert judge(report(0.29), "live", champion=report(0.30)).promoted
+def test_only_the_middle_horizon_must_be_better_for_certain() -> None:
+    found = report()
+    found["baselines"]["har"]["model_minus_it"]["qlike_60"] = UNSURE
+    assert judge(found, "live").promoted
+
+
+def test_a_model_without_volatility_is_kept_out_and_one_without_direction_is_not() -> None:
+    silent = report()
+    silent["baselines"]["har"]["model_minus_it"] = {}
+    assert failed(silent) == ["qlike_5m_minus_har", "qlike_15m_minus_har", "qlike_60m_minus_har"]
+    har = {**report(), "direction": {"n": 0, "brier_skill": None, "interval": {}}}
+    assert judge(har, "live").promoted
+
+
+def test_a_worse_model_than_the_champion_on_the_same_rows_is_kept_out() -> None:
+    assert failed(report(), champion={"qlike_15": WORSE}) == ["qlike_15m_against_champion"]
+    assert failed(report(), champion={}) == ["qlike_15m_against_champion"], "one of them forecasts no volatility"
+    assert judge(report(), "live", champion={"qlike_15": UNSURE}).promoted
 
 
 def test_a_simulated_market_never_enters_the_default_registry() -> None:
@@ -68,19 +88,32 @@ def test_file_stores_are_refused() -> None:
         open_mlflow("file:///tmp/mlruns")
 
 
+def test_a_model_is_its_folder_or_the_version_trained_here_and_a_question_makes_no_registry(tmp_path: Path) -> None:
+    settings = Settings(run_dir=tmp_path)
+    (tmp_path / "models" / "20260101-000000-abcdef").mkdir(parents=True)
+    assert resolve(settings, "20260101-000000-abcdef") == tmp_path / "models" / "20260101-000000-abcdef"
+    assert resolve(settings, str(tmp_path)) == tmp_path
+    for named in ("champion", "nobody/3", "models:/nobody@champion", str(tmp_path / "none"), ""):
+        with pytest.raises(ValueError, match="found neither; registered: none"):
+            resolve(settings, named)
+    assert not (tmp_path / "mlflow").exists()
+
+
 @pytest.mark.integration
 @pytest.mark.filterwarnings("ignore")  # MLflow's own imports warn about its dependencies
-def test_the_alias_moves_only_when_the_gate_lets_it(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}"
+def test_the_alias_moves_only_when_the_gate_lets_it_and_every_name_of_a_model_finds_it(tmp_path: Path) -> None:
+    settings = Settings(run_dir=tmp_path)
+    uri = settings.mlflow
     folder = tmp_path / "artefact"
     folder.mkdir()
     (folder / "meta.json").write_text("{}")
     run = RunRecord({"dataset": "abc"}, {"qlike_15m": 0.3}, {"version": "v1", "source": "live"})
     refused = copy.deepcopy(report())
-    refused["band_15m"]["coverage"]["value"] = 0.5
+    refused["intervals"]["band_15"]["coverage"] = 0.5
     assert champion_folder(uri, "candlewick-forecast", tmp_path / "none") is None
     first = record(uri, run, folder, judge(report(), "live"))
     begun = begin(uri, "v1")  # so that the artefact can name its run
+    (folder / "meta.json").write_text('{"second": true}')
     second = record(uri, run, folder, judge(refused, "live"), begun)
     assert second["run_id"] == begun
     client = open_mlflow(uri)
@@ -92,3 +125,9 @@ def test_the_alias_moves_only_when_the_gate_lets_it(tmp_path: Path) -> None:
     found = champion_folder(uri, "candlewick-forecast", tmp_path / "fetched")
     assert found is not None
     assert (found / "meta.json").read_text() == "{}"
+    for named in ("champion", "candlewick-forecast", "candlewick-forecast@champion", "models:/candlewick-forecast/1"):
+        assert (resolve(settings, named) / "meta.json").read_text() == "{}", named
+    assert (resolve(settings, "candlewick-forecast/2") / "meta.json").read_text() == '{"second": true}'
+    for named in ("candlewick-forecast/3", "candlewick-forecast/x", "candlewick-forecast@none", "shadow", "a/b/c"):
+        with pytest.raises(ValueError, match=r"found neither; registered: candlewick-forecast$"):
+            resolve(settings, named)

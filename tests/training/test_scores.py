@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from feature_repo.contracts import DAY_NS, MINUTE_NS
-from training import metrics
 from training.scored import RETURN_HORIZONS, Scored
-from training.scores import _auc_draws, differences, scores
+from training.scores import differences, scores
 
 DAYS, START = 12, 19_800 * DAY_NS
 
@@ -79,7 +79,8 @@ def test_what_a_model_does_not_forecast_is_null_and_the_rest_is_scored() -> None
 def test_differences_are_paired_and_a_model_does_not_differ_from_itself() -> None:
     scored = made()
     same = differences(scored, scored)
-    assert {figure["value"] for name, figure in same.items() if "ratio" not in name} == {0.0}
+    assert {figure["value"] for name, figure in same.items() if figure and "ratio" not in name} == {0.0}
+    assert same["auc_flat"] is None, "every minute of this market moves"
     assert same["qlike_ratio_15"]["high"] == 1
     noise = np.random.default_rng(2).standard_normal((len(scored), 3))
     worse = replace(scored, rv_hat_NK=scored.rv_hat_NK * np.exp(0.2 * noise), p_up_N=1 - scored.p_up_N)
@@ -90,8 +91,81 @@ def test_differences_are_paired_and_a_model_does_not_differ_from_itself() -> Non
         differences(scored, scored.only(np.arange(1, len(scored))))
 
 
-def test_the_binned_auc_of_a_draw_is_the_auc() -> None:
+ENDED = {
+    "direction": ("accuracy", "brier", "log_loss", "base_rate", "ece", "auc", "brier_skill", "reliability_slope"),
+    "volatility": ("qlike", "r2_log", "log_bias", "mean_squared_ratio", "qlike_over_har"),
+    "intervals": ("coverage", "interval_score_bps", "interval_score_rv60_bps"),
+}
+
+
+def test_every_score_lies_within_its_interval() -> None:
+    found = scores(made())
+    blocks = [(found[name], ENDED["direction"]) for name in ("direction", "risk")]
+    blocks += [(each, ENDED["direction"]) for each in found["spike"].values()]
+    blocks += [(each, ENDED["volatility"]) for each in found["volatility"].values()]
+    blocks += [(found["intervals"][h], ENDED["intervals"]) for h in ("5", "15", "60")]
+    blocks += [(found["intervals"]["band_15"], ("coverage", "below", "above"))]
+    seen = 0
+    for block, names in blocks:
+        for name in names:
+            if block[name] is None:
+                continue
+            ends = block["interval"][name]
+            assert ends["low"] < block[name] < ends["high"], (name, block[name], ends)
+            assert ends["days"] == DAYS + 1, "a minute that closes at midnight is the next day's"
+            seen += 1
+    assert seen > 50
+    for h in ("5", "15", "60"):
+        block = found["intervals"][h]
+        fifths = zip(block["coverage_by_volatility"], block["interval"]["coverage_by_volatility"], strict=True)
+        for share, ends in fifths:
+            assert ends["low"] < share < ends["high"]
+    for point in found["risk"]["reliability"]:
+        ends = point["interval"]["frequency"]
+        assert ends["low"] <= point["frequency"] <= ends["high"]
+
+
+def test_an_alert_that_fires_has_intervals_and_one_that_does_not_has_none() -> None:
+    bold = replace(made(), risk_score_N=np.where(np.arange(DAYS * 1440) % 5 == 0, 0.8, 0.1))
+    found = scores(bold)["risk"]
+    assert found["share_fired"] == pytest.approx(0.2)
+    for name in ("precision", "recall", "share_fired"):
+        assert found["interval"][name]["low"] <= found[name] <= found["interval"][name]["high"]
+    shy = scores(made())["risk"]
+    assert (shy["precision"], shy["interval"]["precision"], shy["recall"]) == (None, None, 0.0)
+
+
+def test_less_than_two_days_have_figures_and_no_intervals() -> None:
+    day = made().only(np.arange(1000))
+    found = scores(day)
+    assert found["direction"]["auc"] is not None
+    assert set(found["direction"]["interval"].values()) == {None}
+    assert set(found["volatility"]["15"]["interval"].values()) == {None}
+    assert found["intervals"]["5"]["interval"]["coverage_by_volatility"] == [None] * 5
+    same = differences(day, day)
+    assert (same["qlike_15"]["value"], same["qlike_15"]["low"], same["auc_up"]["high"]) == (0.0, None, None)
+
+
+def test_what_did_not_move_is_left_out_of_the_volatility_score_of_that_horizon_alone() -> None:
+    scored, still = made(), np.zeros(DAYS * 1440, dtype=bool)
+    still[::7] = True
+    rv = scored.rv_NK.copy()
+    rv[still, 0] = np.nan
+    returns = {h: np.where(still, 0.0, r) if h <= 5 else r for h, r in scored.returns.items()}
+    found = scores(replace(scored, rv_NK=rv, returns=returns))
+    n = DAYS * 1440
+    assert (found["volatility"]["5"]["n"], found["volatility"]["5"]["left_out"]) == (n - still.sum(), still.sum())
+    assert [found["volatility"][h]["n"] for h in ("15", "60")] == [n, n]
+    assert [found["spike"]["5"]["n"], found["risk"]["n"], found["flat"]["n"], found["intervals"]["5"]["n"]] == [n] * 4
+    assert found["flat"]["base_rate"] == pytest.approx(still.mean())
+    assert found["direction"]["n"] == n - still.sum(), "direction is that of a move"
+
+
+def test_a_market_of_one_volatility_and_one_class_has_no_score_that_needs_two() -> None:
     scored = made()
-    y, p = scored.risky_N, scored.risk_score_N
-    one_block = np.zeros(len(p), dtype=np.int64)
-    assert _auc_draws(y, p, one_block, draws=2)[0] == pytest.approx(metrics.auc(y, p), abs=1e-3)
+    level = np.full_like(scored.rv_NK, 5e-4)
+    found = scores(replace(scored, rv_NK=level, risky_N=np.zeros(len(scored))))
+    assert (found["volatility"]["15"]["r2_log"], found["volatility"]["15"]["interval"]["r2_log"]) == (None, None)
+    for name in ("auc", "brier_skill", "reliability_slope"):
+        assert (found["risk"][name], found["risk"]["interval"][name]) == (None, None)
+    json.dumps(found, allow_nan=False)

@@ -53,6 +53,22 @@ def test_a_flat_minute_has_no_direction_and_counts_as_flat() -> None:
     assert np.isnan(found["risk"]).all(), "risk without its percentile is unknown"
 
 
+def test_a_market_that_stands_still_has_no_volatility_and_is_known_to_be_neither_spike_nor_risk() -> None:
+    still = CLOSES.copy()
+    still[200:230] = still[200]
+    found = targets(still, OPENS, CONTEXT)
+    assert np.isnan(found["rv_5"][[200, 224]]).all()
+    assert np.isfinite(found["rv_5"][[199 - 4, 225]]).all()
+    assert np.isnan(found["rv_15"][200])
+    for name in ("spike_5", "spike", "risk"):
+        assert found[name][200] == 0.0, name
+    assert found["flat"][200] == 1.0
+    assert np.isfinite(found["rv_60"][200]), "the hour moved"
+    dead = np.full(400, 100.0)
+    dead[300:] = CLOSES[300:]
+    assert np.isnan(targets(dead, OPENS, CONTEXT)["spike"][299]), "nothing is twice an hour that stood still"
+
+
 def test_risk_compares_the_next_quarter_hour_with_the_percentile_known_then() -> None:
     found = targets(CLOSES, OPENS, CONTEXT)
     known = np.isfinite(found["risk"])
