@@ -24,6 +24,7 @@ from feature_repo.catalogue import definitions
 from feature_repo.contracts import DAY_NS
 from feature_repo.features import FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.grid import Ints
+from feature_repo.progress import step
 from feature_repo.settings import ROOT, Settings
 from training import card, datasets, registry
 from training.bar_files import BarForm, read_bars
@@ -91,11 +92,14 @@ def run(
     Returns the report: identity, gate, registry record, metrics, folder. Raises `ValueError` without usable data.
     """
     started, commit = time.monotonic(), _commit()  # now: the tree may move on while this code runs
+    step("bars, features, labels")
     table = training_set(settings, config)
     datasets.keep(settings, table, config.recipe())
     fits = [fit_model(config.model, table, config.fitting(seed)) for seed in config.seeds]
+    step("choosing the seed, calibrating")
     fitted = _best_of(fits, table)
     calibration = calibrate(fitted.model, table)
+    step("exporting, scoring the test part beside baselines")
     version = f"{now():%Y%m%d-%H%M%S}-{table.identity[:6]}"
     folder = settings.run_dir / "models" / version
     how = {"command": command, "commit": commit}
@@ -105,10 +109,12 @@ def run(
     verdict = registry.unjudged(_kind(table, config))
     if report is not None:
         verdict = registry.judge(report, _kind(table, config), _champion_report(settings, table, config))
+    step("scoring each seed")
     spread = [{"seed": seed, **seed_scores(f, table)} for seed, f in zip(config.seeds, fits, strict=True)]
     meta = {**facts, "metrics": report, "seed_scores": spread, "gate": verdict.as_dict(),
             "seconds": round(time.monotonic() - started, 1), "run_id": registry.begin(settings.mlflow, version)}
     write_artefact(fitted.model, meta, card.unscored(meta) if report is None else card.model_card(meta), folder)
+    step("registering")
     checked = verify(folder)
     recorded = registry.record(settings.mlflow, _run_record(meta), folder, verdict, meta["run_id"])
     if output is not None and verdict.promoted:
