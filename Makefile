@@ -25,7 +25,7 @@ JSON_FLAG = $(if $(JSON),--json,)
 LOCKED_GROUPS := ingest streaming store serving training monitoring dev run all
 
 .PHONY: help doctor setup up down status logs topics symbols record replay bars backfill reconcile lake delta parity \
-        features leakcheck quality train evaluate walkforward drift bench \
+        features leakcheck quality train evaluate walkforward ablation drift bench \
         generate generate-check lock lint format typecheck test test-setup test-unit test-integration \
         test-frontend test-rules test-e2e test-strangers clean setup-all
 
@@ -104,6 +104,9 @@ evaluate: setup-all ## Score a model on bars (ARGS="--model NAME --bars FILE… 
 
 walkforward: setup-all ## Fit on all before a block of days, score the block, block by block; resumable (ARGS="--bars FILE…")
 	@$(CANDLEWICK) walkforward $(ARGS) $(JSON_FLAG)
+
+ablation: setup-all ## Fit a model without each feature family in turn: what is lost by it (ARGS="--model NAME --bars FILE…")
+	@$(CANDLEWICK) ablation $(ARGS) $(JSON_FLAG)
 
 drift: setup-all ## Write the drift report of live features against the model's reference
 	@$(CANDLEWICK) drift --report $(ARGS)

@@ -748,6 +748,8 @@ TimeMeans = Annotated[str | None, typer.Option("--time-means", help="open (defau
 TimeUnit = Annotated[str | None, typer.Option("--time-unit", help="s, ms, us or ns, of integers; default: by size.")]
 Column = Annotated[list[str] | None, typer.Option("--column", help="FIELD=NAME where a column has another name.")]
 BarSymbol = Annotated[str | None, typer.Option("--symbol", help="Of files without a symbol column. Default: BTCUSDT.")]
+OneModel = Annotated[str, typer.Option("--model", help="stack, transformer, gradient_boosting, logistic, har, …")]
+Results = Annotated[Path | None, typer.Option("--output", help="Folder of results; what is there is kept.")]
 BarSource = Annotated[str | None, typer.Option("--source", help="live (default), recording or simulated.")]
 
 
@@ -790,6 +792,8 @@ def evaluate(
         "--train-bars", help="Bars that the model learnt from, where --bars do not reach back.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the baselines.")] = 0,
     html: Annotated[Path | None, typer.Option("--html", help="Also write the scores as one page.")] = None,
+    measured: Annotated[list[str] | None, typer.Option(
+        "--measured", help="An answer of walkforward or ablation, kept as JSON, to show on the page.")] = None,
     simulated: Simulated = False,
     time_column: TimeColumn = None, time_means: TimeMeans = None, time_unit: TimeUnit = None, column: Column = None,
     symbol: BarSymbol = None, source: BarSource = None,
@@ -802,14 +806,15 @@ def evaluate(
         verbs.refuse_without_bars({
             "--from": start, "--to": end, "--train-bars": train_bars, "--time-column": time_column,
             "--time-means": time_means, "--time-unit": time_unit, "--column": column, "--symbol": symbol,
-            "--source": source,
+            "--source": source, "--measured": measured,
         })
         show(verbs.evaluate_test_part(model_name, simulated, baselines, seed, html), as_json)
         return
     if simulated:
         raise ValueError("expected --bars or --simulated, found both")
     given = verbs.bars(bars, column or (), time_column, time_means, time_unit, symbol=symbol, source=source)
-    show(verbs.evaluate(model_name, given, (start, end), baselines, train_bars or (), seed, html), as_json)
+    page = (html, tuple(measured or ()))
+    show(verbs.evaluate(model_name, given, (start, end), baselines, train_bars or (), seed, page), as_json)
 
 
 @app.command()
@@ -819,9 +824,10 @@ def walkforward(
     seeds: Annotated[int, typer.Option(min=1, max=9, help="Of each model that has any.")] = 5,
     blocks: Annotated[int, typer.Option(min=1, max=100, help="Test blocks, the newest last.")] = 6,
     days: Annotated[int, typer.Option(min=2, max=366, help="Days in a block that have bars.")] = 20,
-    output: Annotated[Path | None, typer.Option("--output", help="Folder of results; what is there is kept.")] = None,
+    output: Results = None,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Processes, each with blocks of its own.")] = 1,
     quick: Quick = False,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write the table as one page.")] = None,
     time_column: TimeColumn = None, time_means: TimeMeans = None, time_unit: TimeUnit = None, column: Column = None,
     symbol: BarSymbol = None, source: BarSource = None,
     as_json: Json = False,
@@ -832,7 +838,69 @@ def walkforward(
 
     given = verbs.bars(bars or (), column or (), time_column, time_means, time_unit, symbol=symbol, source=source)
     plan = Plan(given.files, given.form, tuple(models or ()), tuple(range(seeds)), blocks, days, quick, jobs)
-    show(verbs.walk_forward(plan, output), as_json)
+    show(verbs.walk_forward(plan, output, html), as_json)
+
+
+@app.command()
+def ablation(
+    bars: BarFiles = None,
+    model_name: OneModel = "gradient_boosting",
+    seed: Annotated[int, typer.Option(min=0, help="Of every fit.")] = 0,
+    blocks: Annotated[int, typer.Option(min=1, max=100, help="Test blocks, the newest last.")] = 2,
+    days: Annotated[int, typer.Option(min=2, max=366, help="Days in a block that have bars.")] = 20,
+    output: Results = None,
+    quick: Quick = False,
+    time_column: TimeColumn = None, time_means: TimeMeans = None, time_unit: TimeUnit = None, column: Column = None,
+    symbol: BarSymbol = None, source: BarSource = None,
+    as_json: Json = False,
+) -> None:
+    """Fit a model without each feature family in turn: what QLIKE and AUC lose by it; stop and go on as you like."""
+    from training import verbs
+    from training.ablation import text
+
+    given = verbs.bars(bars or (), column or (), time_column, time_means, time_unit, symbol=symbol, source=source)
+    found = verbs.ablation(given, model_name, seed, (blocks, days), output, quick)
+    show(found, as_json, text(found))
+
+
+@bench.command("crash")
+def bench_crash(
+    bars: BarFiles = None,
+    model_name: OneModel = "gradient_boosting",
+    seed: Annotated[int, typer.Option(min=0, help="Of every fit.")] = 0,
+    start: Annotated[str, typer.Option("--from", help="When the crash began (ISO 8601).")] = "2024-08-05",
+    end: Annotated[str, typer.Option("--to", help="When it was over.")] = "2024-08-06",
+    time_column: TimeColumn = None, time_means: TimeMeans = None, time_unit: TimeUnit = None, column: Column = None,
+    symbol: BarSymbol = None, source: BarSource = None,
+    as_json: Json = False,
+) -> None:
+    """The risk score in a crash, by a model that has learnt nothing of it; exit 1 below the bars."""
+    from training import verbs
+    from training.crash import text
+
+    given = verbs.bars(bars or (), column or (), time_column, time_means, time_unit, symbol=symbol, source=source)
+    found = verbs.crash(given, model_name, seed, (start, end))
+    show(found, as_json, text(found))
+    raise typer.Exit(0 if found["passed"] else 1)
+
+
+@bench.command("train")
+def bench_train(
+    rows: Annotated[int, typer.Option(min=20_000, help="Minutes of bars to train on.")] = 500_000,
+    model_name: OneModel = "stack",
+    simulated: Simulated = False,
+    as_json: Json = False,
+) -> None:
+    """Seconds and memory of a training, stage by stage, and what a row costs in ONNX; exit 1 above the bars."""
+    from feature_repo.progress import Bar, shown
+    from feature_repo.settings import load_settings
+    from tests.bench.train import run, text
+
+    warnings_only()
+    with shown(Bar()):
+        found = run(load_settings(), rows, model_name, simulated)
+    show(found, as_json, text(found))
+    raise typer.Exit(0 if found["passed"] else 1)
 
 
 dataset = typer.Typer(no_args_is_help=True, help="Training sets.")

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from feature_repo.grid import Ints
+from feature_repo.progress import step
 from training.baselines import Har, ln_lags
 from training.dataset import Part, TrainingSet
 from training.forecaster import CHANCES, CLIP, Forecaster, Raw, bar_columns
@@ -136,7 +137,8 @@ def _robust(model: Forecaster, table: TrainingSet, at: Ints) -> tuple[Tensor, Te
     low, center, high = np.nanquantile(free, [0.16, 0.5, 0.84], axis=0)
     scale = np.where(high > low, (high - low) / 2, 1.0)
     assert CLIP > 1
-    return torch.from_numpy(center).float(), torch.from_numpy(scale).float()
+    # A column that is null throughout has no centre; it is masked wherever it is read.
+    return torch.from_numpy(np.nan_to_num(center)).float(), torch.from_numpy(scale).float()
 
 
 def _epoch(
@@ -147,7 +149,9 @@ def _epoch(
     at = rng.permutation(table.part("train", config.stride, offset=epoch))
     model.train()
     total = 0.0
+    batches, told = len(at) // config.batch, f"epoch {epoch + 1} of at most {config.epochs}, seed {config.seed}"
     for first in range(0, len(at) - config.batch + 1, config.batch):
+        step(told, first // config.batch, batches)
         rows = at[first : first + config.batch]
         sequence = _masked(table.sequences(rows), config.mask_rows, rng)
         device = model.center_F.device
@@ -160,7 +164,8 @@ def _epoch(
         schedule.step()
         _blend(average, model, config.average)
         total += loss.item()
-    return total / max(1, len(at) // config.batch)
+    step(told, batches, batches)
+    return total / max(1, batches)
 
 
 def _masked(sequence: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from feature_repo.progress import step
 from training import tabular
 from training.calibration import calibrate
 from training.dataset import TrainingSet
@@ -65,6 +66,7 @@ def fit_model(name: str, table: TrainingSet, config: FitConfig) -> Fitted:
     if name in NETWORKS:
         return fit(table, config, NETWORKS[name])
     began = time.monotonic()
+    step(f"fitting {name}, seed {config.seed}")
     budget = replace(Budget(seed=config.seed, stride=config.stride), trees=config.trees)
     model = MODELS[name].fit(table, budget)  # type: ignore[misc]
     return Fitted(model, [], time.monotonic() - began)  # type: ignore[arg-type]
@@ -74,9 +76,11 @@ def _stack(table: TrainingSet, config: FitConfig) -> Fitted:
     """Every member fitted and calibrated, then weighed."""
     fits = {member: fit_model(name, table, replace(config, seed=config.seed + after))
             for member, (name, after) in STACKED.items()}
-    for fitted in fits.values():
+    for name, fitted in fits.items():
+        step(f"calibrating {name} for the stack")
         calibrate(fitted.model, table)
     began = time.monotonic()
+    step("weighing the stack's members")
     stack = fit_stack({name: fitted.model for name, fitted in fits.items()}, table)
     seconds = sum(fitted.seconds for fitted in fits.values()) + time.monotonic() - began
     return Fitted(stack, fits["transformer"].history, seconds)

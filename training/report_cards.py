@@ -142,7 +142,7 @@ def _qlike_card(scored: Scored, h: int) -> str:
     rows = [(day_text(int(d)), number(float(m)), number(float(r)), f"{m / r:.3f}")
             for d, m, r in zip(days, model, har, strict=True)]
     table = grid(("day", "model", "HAR", "ratio"), rows[-60:])
-    return _card(f"{h} minutes", f"better on {better} of {len(days)} days", legend(series)
+    return card(f"{h} minutes", f"better on {better} of {len(days)} days", legend(series)
                  + plot(f"QLIKE by day, {h} minutes", told, x, y, series) + (f"<p>{note}</p>" if note else "")
                  + _details("The last days as a table", table))
 
@@ -176,7 +176,7 @@ def _reliability_card(head: figures.Head, days: Ints) -> str:
             for a, b, lo, hi, n in zip(found.x, found.value, found.low, found.high, found.rows, strict=True)]
     chart = plot(f"Reliability, {head.name}", told, said, came, series, honest)
     table = _details("As a table", grid(("said", "came", "interval", "rows"), rows))
-    return _card(head.name, f"ECE {error:.3f} · base rate {y.mean():.3f}", chart + table)
+    return card(head.name, f"ECE {error:.3f} · base rate {y.mean():.3f}", chart + table)
 
 
 def intervals(scored: Scored) -> str:
@@ -202,7 +202,7 @@ def _cover_card(name: str, found: Points) -> str:
     series = [Series("", found.x, found.value, "c1", marks=True, low=found.low, high=found.high)]
     told = "; ".join(f"{names[int(i) - 1]} {value:.1%}" for i, value in zip(found.x, found.value, strict=True))
     chart = plot(f"Coverage, {name}", told, x, y, series, [Guide((0.5, 5.5), COVER, band=True)], WIDE)
-    return _card(name, f"{inside} of {len(found.x)} within 75–85 %", chart)
+    return card(name, f"{inside} of {len(found.x)} within 75–85 %", chart)
 
 
 def risk(scored: Scored) -> str:
@@ -221,7 +221,7 @@ def risk(scored: Scored) -> str:
         "Risk over time",
         "Hourly means: the chance that the next 15 minutes are among the wildest tenth, and how often they were. "
         f"The dotted line is the alert at {ALERT}.",
-        [_card("By hour", f"{(score > ALERT).mean():.1%} of hours above {ALERT}", chart)], "whole",
+        [card("By hour", f"{(score > ALERT).mean():.1%} of hours above {ALERT}", chart)], "whole",
     )
 
 
@@ -245,7 +245,7 @@ def stability(blocks: Sequence[Found]) -> str:
             x = axis([1.0, *(v for dot in dots for v in (dot.value, dot.low, dot.high))], steps=4)
             told = f"Better in {better} of {len(dots)} blocks."
             chart = dot_chart(f"QLIKE ratio by block, {h} minutes", told, x, dots, 1.0)
-            cards.append(_card(f"{h} minutes, over {escape(against)}", f"better in {better} of {len(dots)}", chart))
+            cards.append(card(f"{h} minutes, over {escape(against)}", f"better in {better} of {len(dots)}", chart))
     return card_section(
         "Does it hold over time?",
         "QLIKE over the reference’s in each walk-forward block, trained on what came before it. Left of the dotted "
@@ -264,7 +264,7 @@ def ablation(found: Found) -> str:
     return card_section(
         "What is each feature family worth?",
         "How much QLIKE at 15 minutes rises when a family is withheld. Right of the dotted line it helps.",
-        [_card("Withheld family", "rise of QLIKE", chart)], "whole",
+        [card("Withheld family", "rise of QLIKE", chart)], "whole",
     )
 
 
@@ -299,7 +299,7 @@ def line_card(
               for i, (name, x, y) in enumerate(lines)]
     first, last = (int(end) for end in (lines[0][1][0], lines[0][1][-1]))
     y_axis = axis([0.0, *(float(v) for each in series for v in (each.y.min(), each.y.max()))])
-    return _card(title, right, legend(series) + plot(title, told, time_axis(first, last, 6), y_axis, series,
+    return card(title, right, legend(series) + plot(title, told, time_axis(first, last, 6), y_axis, series,
                  [Guide((float(first), float(last)), (0.0, 0.0))], WIDE) + (f"<p>{note}</p>" if note else ""))
 
 
@@ -311,7 +311,8 @@ def card_section(title: str, told: str, cards: Sequence[str], width: str = "", a
     return f'<section><h2>{title}</h2><p>{told}</p><div class="{kind}">{"".join(cards)}</div>{after}</section>'
 
 
-def _card(title: str, right: str, inside: str) -> str:
+def card(title: str, right: str, inside: str) -> str:
+    """One panel of a section: its title, what is most worth knowing at the right of it, and what is inside."""
     return f'<article class="card"><h3>{title} <span>{right}</span></h3><div>{inside}</div></article>'
 
 

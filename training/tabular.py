@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from feature_repo.grid import Floats, Ints
+from feature_repo.progress import step
 from training.baselines import HALF_LIVES, LAG_FLOOR, Har, Reversal, ln_lags
 from training.dataset import TrainingSet
 from training.forecaster import CHANCES, CLIP, FLOOR, Columns, Forecaster, Raw, bar_columns
@@ -229,13 +230,16 @@ def fit_boosting(table: TrainingSet, budget: Budget) -> Forecaster:
     at, tune = table.part("train", budget.stride), table.part("calibration", 5)
     model = with_har(TreeForecaster(bar_columns()), table, budget)
     x, x_tune = tabular(model, table, at), tabular(model, table, tune)
-    members = [
-        _stopped(_regressor(budget), (x, np.exp(2 * y)), (x_tune, np.exp(2 * y_tune)))
-        for y, y_tune in zip(_ln_ratios(table, at, model).T, _ln_ratios(table, tune, model).T, strict=True)
-    ]
+    members: list[Any] = []
+    told, outputs = f"gradient boosting, seed {budget.seed}", len(HORIZONS) + len(CHANCES)
+    for y, y_tune in zip(_ln_ratios(table, at, model).T, _ln_ratios(table, tune, model).T, strict=True):
+        step(told, len(members), outputs)
+        members.append(_stopped(_regressor(budget), (x, np.exp(2 * y)), (x_tune, np.exp(2 * y_tune))))
     for name in CHANCES:
+        step(told, len(members), outputs)
         (known, y), (known_tune, y_tune) = _known(table, at, name), _known(table, tune, name)
         members.append(_stopped(_classifier(budget), (x[known], y), (x_tune[known_tune], y_tune)))
+    step(told, outputs, outputs)
     bank = TreeBank.of_boosting(members)
     # The gamma model's log is that of a variance, twice that of a volatility.
     trees = tuple(_scaled(tree, 0.5) if tree.outputs[0] < 3 else tree for tree in bank.trees)

@@ -25,6 +25,7 @@ from feature_repo.catalogue import definitions
 from feature_repo.contracts import DAY_NS
 from feature_repo.features import FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.grid import Ints
+from feature_repo.progress import step
 from feature_repo.settings import ROOT, Settings
 from training import card, datasets, registry
 from training.bar_files import BarForm, read_bars
@@ -94,12 +95,15 @@ def run(
     Returns the report: identity, gate, registry record, metrics, folder. Raises `ValueError` without usable data.
     """
     started, commit = time.monotonic(), _commit()  # now: the tree may move on while this code runs
+    step("bars, features, labels")
     table, costs = training_set(settings, config), CostModel.of(settings)
     datasets.keep(settings, table, config.recipe())
     champion = _champion(settings, _kind(table, config))  # now: one that is damaged is told before hours of fitting
     fits = [fit_model(config.model, table, config.fitting(seed)) for seed in config.seeds]
+    step("choosing the seed, calibrating")
     fitted = _best_of(fits, table)
     calibration = calibrate(fitted.model, table)
+    step("exporting, scoring the test part beside baselines")
     version = f"{now():%Y%m%d-%H%M%S}-{table.identity[:6]}"
     folder = settings.run_dir / "models" / version
     how = {"command": command, "commit": commit}
@@ -108,10 +112,12 @@ def run(
     report, verdict = None, registry.unjudged(_kind(table, config))
     if table.counts["test"]:
         report, verdict = _judged(table, folder, config, costs, champion)
+    step("scoring each seed")
     spread = [{"seed": seed, **seed_scores(f, table)} for seed, f in zip(config.seeds, fits, strict=True)]
     meta = {**facts, "metrics": report, "seed_scores": spread, "gate": verdict.as_dict(),
             "seconds": round(time.monotonic() - started, 1), "run_id": registry.begin(settings.mlflow, version)}
     describe(folder, meta, card.unscored(meta) if report is None else card.model_card(meta))
+    step("registering")
     checked = verify(folder)
     recorded = registry.record(settings.mlflow, _run_record(meta), folder, verdict, meta["run_id"])
     if output is not None and verdict.promoted:

@@ -49,6 +49,7 @@ def train(
     given: Bars | None = None, until: str | None = None,
 ) -> dict[str, Any]:
     """One training run; its report. Without the data folder it learns from a simulated market and says so."""
+    from feature_repo.progress import Bar, shown
     from training.klines import KLINES
     from training.train import TrainConfig, run
 
@@ -63,23 +64,29 @@ def train(
         quick=quick, simulated=simulated, seeds=seeds, model=model, bars=given.files, form=given.form,
         until_ns=None if until is None else parse_time(until),
     )
-    return run(settings, config, _command(config, install, until), install)
+    with shown(Bar()):
+        return run(settings, config, _command(config, install, until), install)
 
 
 def evaluate(
     model: str | None, given: Bars, span: tuple[str | None, str | None], baselines: bool, train_files: Sequence[str],
-    seed: int, html: Path | None,
+    seed: int, html: tuple[Path | None, Sequence[str]],
 ) -> dict[str, Any]:
-    """Scores of a model on bars, and the page where it is asked for."""
+    """Scores of a model on bars, and the page where it is asked for, with kept answers of other verbs to show on it."""
     from feature_repo.progress import on_stderr
     from training.evaluation import Request, evaluate_bars
+    from training.walk_page import answers, page_parts
 
-    settings = _ready("evaluate")
+    to, measured = html
+    if measured and to is None:
+        raise ValueError("expected --html with --measured, found none")
+    held, settings = answers(measured), _ready("evaluate")
     start, end = (None if text is None else parse_time(text) for text in span)
     request = Request(
         model or str(settings.model_dir), given.files, given.form, start, end, baselines, tuple(train_files), seed,
     )
-    return _with_page(*evaluate_bars(settings, request, on_stderr()), html)
+    report, scored, others = evaluate_bars(settings, request, on_stderr())
+    return _with_page(report, scored, others, to, page_parts(held, report["kind"]))
 
 
 def evaluate_test_part(
@@ -108,27 +115,68 @@ def evaluate_test_part(
     return _with_page({**about, **report}, scored, others, html)
 
 
-def _with_page(report: dict[str, Any], scored: Any, others: Mapping[str, Any], html: Path | None) -> dict[str, Any]:
+def _with_page(
+    report: dict[str, Any], scored: Any, others: Mapping[str, Any], html: Path | None,
+    beside: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     import time
 
     from training.report_page import page, write
 
     if html is not None:
-        write(html, page(report, scored, time.time_ns(), others=others))
+        write(html, page(report, scored, time.time_ns(), others=others, **beside or {}))
         report["page"] = str(html)
     return report
 
 
-def walk_forward(plan: Plan, output: Path | None) -> dict[str, Any]:
-    """Walk-forward table of models over calendar blocks; goes on where it was stopped. No files: the data folder's."""
-    from feature_repo.progress import on_stderr
+def walk_forward(plan: Plan, output: Path | None, html: Path | None = None) -> dict[str, Any]:
+    """Table of models over calendar blocks, and its page; goes on where it was stopped. No files: the data folder's."""
+    import time
+
+    from feature_repo.progress import Bar, on_stderr, shown
     from training.costs import CostModel
     from training.klines import KLINES
+    from training.report_page import write
+    from training.walk_page import page
     from training.walkforward import run
 
     settings = _ready("walkforward")
     plan = plan if plan.files else replace(plan, files=(str(settings.data_dir / KLINES),))
-    return run(plan, output or settings.run_dir / "walkforward", on_stderr(), CostModel.of(settings))
+    with shown(Bar()):
+        found = run(plan, output or settings.run_dir / "walkforward", on_stderr(), CostModel.of(settings))
+    if html is not None:
+        write(html, page(found, time.time_ns()))
+        found["page"] = str(html)
+    return found
+
+
+def ablation(
+    given: Bars, model: str, seed: int, span: tuple[int, int], output: Path | None, quick: bool,
+) -> dict[str, Any]:
+    """What each feature family is worth to a model over `span` = (blocks, days); goes on where it was stopped."""
+    from feature_repo.progress import Bar, on_stderr, shown
+    from training.ablation import Ablation, run
+    from training.klines import KLINES
+
+    settings = _ready("ablation")
+    files = given.files or (str(settings.data_dir / KLINES),)
+    plan = Ablation(files, given.form, model, seed, *span, quick=quick)
+    with shown(Bar()):
+        return run(plan, output or settings.run_dir / "ablation", on_stderr())
+
+
+def crash(given: Bars, model: str, seed: int, span: tuple[str, str]) -> dict[str, Any]:
+    """The risk score in a crash, of a model fitted on what came before it."""
+    from feature_repo.progress import Bar, on_stderr, shown
+    from training.crash import Crash, run
+    from training.fitting import FitConfig
+    from training.klines import KLINES
+
+    settings = _ready("crash")
+    files = given.files or (str(settings.data_dir / KLINES),)
+    asked = Crash(files, given.form, *(parse_time(end) for end in span))
+    with shown(Bar()):
+        return run(asked, model, FitConfig(seed=seed), on_stderr())
 
 
 def verify(folder: Path | None) -> tuple[dict[str, Any], bool]:

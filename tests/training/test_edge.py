@@ -127,6 +127,17 @@ def test_the_error_of_the_slope_is_that_of_repeated_draws() -> None:
     assert np.mean([f.used > 0 for f in found]) <= 0.01
 
 
+def test_of_few_days_as_much_is_asked_as_is_as_rare() -> None:
+    rng = np.random.default_rng(4)
+    days = np.repeat(np.arange(6), 20)
+    found = [edge_slope(rng.standard_normal(120), rng.standard_normal(6)[days] + rng.standard_normal(120), days)
+             for _ in range(4_000)]
+    bare = np.mean([f.slope > edge.CERTAIN_T * f.standard_error for f in found])
+    asked = np.mean([f.used > 0 for f in found])
+    assert bare > 0.01, "three standard errors that six days gave are no rarity"
+    assert asked < 0.005, "0.0013 for many days"
+
+
 @pytest.mark.parametrize(("edge_bps", "realised", "days"), [
     ([0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [1, 2, 3]), ([1.0, 1.0, 1.0], [1.0, 1.1, 0.9], [1, 1, 1]),
     ([np.nan, np.nan, 1.0], [1.0, 1.0, np.nan], [1, 2, 3]), ([1.0, 2.0, 3.0], [-1.0, -2.0, -3.1], [1, 2, 3]),
