@@ -41,7 +41,7 @@ from feature_repo.redis_client import Wire, available, connect, connect_async
 from feature_repo.redis_layout import encode_time, entity_key, framed, mirror_key, packed, version
 from feature_repo.settings import Settings
 from feature_repo.slow_features import SlowRow
-from feature_repo.views import ENTITY, MIRROR_TTL_S, PROJECT
+from feature_repo.views import ENTITY, MIRROR_TTL_S, PROJECT, STORED_VIEWS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +86,7 @@ class FeatureStore:
         for write in writes:
             check_write(write, now_ns)
         calls = [_framed(write, self.settings.namespace) for write in writes]
-        with available(self.settings.redis_writer):
+        with available(self._writer_url):
             parts = (calls[start : start + CHUNK] for start in range(0, len(calls), CHUNK))
             return sum(count > 0 for part in parts for count in self._run(part))
 
@@ -174,6 +174,10 @@ class FeatureStore:
         return _key(symbol, self.settings.namespace)
 
     @cached_property
+    def _writer_url(self) -> str:
+        return self.settings.redis_writer  # made anew each time it is asked for
+
+    @cached_property
     def _reads(self) -> Wire:
         return Wire(self.client)
 
@@ -228,6 +232,7 @@ class Framed(NamedTuple):
     parts: Sequence[bytes]
 
 
+_TOLD_OF = [framed(MIRROR_TTL_S, 0, views) for views in range(len(STORED_VIEWS))]
 _BY_SHA, _BY_TEXT = framed("EVALSHA", sha(NEWEST_WINS)), framed("EVAL", NEWEST_WINS)
 
 
@@ -242,8 +247,8 @@ def _framed(write: OnlineWrite, namespace: str) -> Framed:
     views, count, words = row_words(write)
     mirrors = [_mirror(values, row.ts_event) for values in write.mirrors.values()]
     of_keys, keys = _framed_keys(row.symbol, namespace, tuple(write.mirrors))
-    told = framed(version(row.ts_event, row.created), encode_time(row.ts_event // 1000), MIRROR_TTL_S, 0, views)
-    return Framed(of_keys + 5 + count + len(mirrors), (keys, told, *words, framed(*mirrors)))
+    told = framed(version(row.ts_event, row.created), encode_time(row.ts_event // 1000))
+    return Framed(of_keys + 5 + len(mirrors) + count, (keys, told, _TOLD_OF[views], framed(*mirrors), *words))
 
 
 @lru_cache(4_096)

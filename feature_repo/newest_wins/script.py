@@ -25,8 +25,15 @@ CHUNK = 200
 
 NEWEST_WINS = """
 -- KEYS: the entity's hash, then mirror keys.  ARGV: version, event time, seconds that mirror keys live, seconds that
--- the hash lives (0: for ever), number of views; for each view its name, how many arguments follow, field, value, ...;
--- then a value for each mirror key.  A view is written when its version is newer than the one held.
+-- the hash lives (0: for ever), number of views; a value for each mirror key; for each view its name and how many of
+-- the arguments after them are its; these: field, value, ...  A view is written when its version is newer than the one
+-- held.
+local views, head, asked = tonumber(ARGV[5]), #KEYS + 3, {}
+for i = 1, views do
+  asked[i] = '_version:' .. ARGV[head + 2 * i]
+end
+local held, written = redis.call('HMGET', KEYS[1], unpack(asked)), 0
+
 local function of_stock(ts)
   -- Written by Feast's own store, which keeps no version: a google.protobuf.Timestamp, known before anything else.
   local parts, at = {0, 0}, 1
@@ -43,39 +50,49 @@ local function of_stock(ts)
   return string.format('%010d%06d.%016d', parts[1], math.floor(parts[2] / 1000), 0)
 end
 
-local views, at, asked = tonumber(ARGV[5]), 6, {}
 for i = 1, views do
-  asked[2 * i - 1] = '_version:' .. ARGV[at]
-  asked[2 * i] = '_ts:' .. ARGV[at]
-  at = at + 2 + tonumber(ARGV[at + 1])
-end
-local mirrors, held = at, redis.call('HMGET', KEYS[1], unpack(asked))
-
-local news, size, written = {}, 0, 0
-at = 6
-for i = 1, views do
-  local count = tonumber(ARGV[at + 1])
-  local version = held[2 * i - 1] or (held[2 * i] and of_stock(held[2 * i]))
-  if not version or version < ARGV[1] then
-    news[size + 1], news[size + 2], news[size + 3], news[size + 4] = asked[2 * i], ARGV[2], asked[2 * i - 1], ARGV[1]
-    for j = 1, count do
-      news[size + 4 + j] = ARGV[at + 1 + j]
-    end
-    size, written = size + 4 + count, written + 1
+  local version = held[i]
+  if not version then
+    local stock = redis.call('HGET', KEYS[1], '_ts:' .. ARGV[head + 2 * i])
+    version = stock and of_stock(stock)
   end
-  at = at + 2 + count
+  held[i] = not version or version < ARGV[1]
+  if held[i] then written = written + 1 end
+end
+if written == 0 then return 0 end
+
+-- Where every view is news, which is nearly always, the arguments are handed on as they came.
+local news, from, size = ARGV, head + 2 * views + 2, #ARGV
+if written < views then
+  local at = from
+  news, from, size = {}, 1, 0
+  for i = 1, views do
+    local count = tonumber(ARGV[head + 2 * i + 1])
+    if held[i] then
+      for j = 0, count - 1 do
+        news[size + 1 + j] = ARGV[at + j]
+      end
+      size = size + count
+    end
+    at = at + count
+  end
+end
+for i = 1, views do
+  if held[i] then
+    news[size + 1], news[size + 2], news[size + 3], news[size + 4] =
+      '_ts:' .. ARGV[head + 2 * i], ARGV[2], asked[i], ARGV[1]
+    size = size + 4
+  end
 end
 -- Lua hands over a few thousand arguments at most.
-for from = 1, size, 4000 do
-  redis.call('HSET', KEYS[1], unpack(news, from, math.min(from + 3999, size)))
+for first = from, size, 4000 do
+  redis.call('HSET', KEYS[1], unpack(news, first, math.min(first + 3999, size)))
 end
-if written > 0 then
-  for i = 2, #KEYS do
-    redis.call('SET', KEYS[i], ARGV[mirrors + i - 2], 'EX', ARGV[3])
-  end
-  if ARGV[4] ~= '0' then
-    redis.call('EXPIRE', KEYS[1], ARGV[4])
-  end
+for i = 2, #KEYS do
+  redis.call('SET', KEYS[i], ARGV[4 + i], 'EX', ARGV[3])
+end
+if ARGV[4] ~= '0' then
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
 end
 return written
 """
@@ -120,11 +137,10 @@ def arguments(
     mirrors: Sequence[str] = (), mirror_ttl_s: int = 300, key_ttl_s: int = 0,
 ) -> list[bytes | str | int]:
     """ARGV of `NEWEST_WINS`. A view is its name and its fields and values in turn; `event_time` is Feast's bytes."""
-    out: list[bytes | str | int] = [version_bytes, event_time, mirror_ttl_s, key_ttl_s, len(views)]
-    for name, pairs in views:
-        flat = list(pairs)
-        out += [name, len(flat), *flat]
-    return [*out, *mirrors]
+    flat = [(name, list(pairs)) for name, pairs in views]
+    heads = [word for name, pairs in flat for word in (name, len(pairs))]
+    told = [version_bytes, event_time, mirror_ttl_s, key_ttl_s, len(flat), *mirrors, *heads]
+    return [*told, *(word for _, pairs in flat for word in pairs)]
 
 
 def run(client: Any, calls: Sequence[Call]) -> list[int]:

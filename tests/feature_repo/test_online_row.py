@@ -28,9 +28,10 @@ def view_values(write: OnlineWrite) -> dict[str, list[bytes]]:
     reader = hiredis.Reader()
     reader.feed(b"*%d\r\n" % count + b"".join(words))
     told, found = reader.gets(), {}
-    while told:
-        found[told[0].decode()], told = told[2 : 2 + int(told[1])], told[2 + int(told[1]) :]
-    assert len(found) == views
+    heads, pairs = told[: 2 * views], told[2 * views :]
+    for name, own in zip(heads[::2], map(int, heads[1::2]), strict=True):
+        found[name.decode()], pairs = pairs[:own], pairs[own:]
+    assert pairs == []
     return found
 
 
