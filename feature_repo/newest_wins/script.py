@@ -3,13 +3,14 @@
     >>> version(2_000, 1) < version(2_000, 2_001) < version(3_000, 0)
     True
     >>> arguments(version(0, 0), b"time", [("driver_stats", [b"field", b"value"])])[5:]
-    ['driver_stats', 2, b'field', b'value']
+    ['', 1, 'driver_stats', 2, b'field', b'value']
 
     run(client, [Call([key], arguments(version_bytes, event_time, views))])      # how many views each call wrote
 
 The rows are Feast's: one hash per entity key, the views' fields and `_ts:<view>` as Feast's own store writes them.
 Beside them stands `_version:<view>`, which Feast does not read: digits of fixed width, so that their order as text is
-that of the times. Running a call twice changes nothing, so whatever fails may be run again.
+that of the times. After them may stand a digest of what seldom changes in the view: a writer that knows the digest
+leaves that part out, and is told (-1, nothing is written) when another one, or none, is held. Running a call twice changes nothing, so whatever fails may be run again.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ CHUNK = 200
 
 NEWEST_WINS = """
 -- KEYS: the entity's hash, then mirror keys.  ARGV: version, event time, seconds that mirror keys live, seconds that
--- the hash lives (0: for ever), number of views; a value for each mirror key; for each view its name and how many of
--- the arguments after them are its; these: field, value, ...  A view is written when its version is newer than the one
--- held.
-local views, head, asked = tonumber(ARGV[5]), #KEYS + 3, {}
+-- the hash lives (0: for ever), number of views, a digest of what seldom changes in the last view, or nothing, whether
+-- that is here; a value for each mirror key; for each view its name and how many of the arguments after them are its;
+-- these: field, value, ...  A view is written when its version is newer than the one held.
+local views, head, asked = tonumber(ARGV[5]), #KEYS + 5, {}
 for i = 1, views do
   asked[i] = '_version:' .. ARGV[head + 2 * i]
 end
@@ -56,8 +57,14 @@ for i = 1, views do
     local stock = redis.call('HGET', KEYS[1], '_ts:' .. ARGV[head + 2 * i])
     version = stock and of_stock(stock)
   end
-  held[i] = not version or version < ARGV[1]
-  if held[i] then written = written + 1 end
+  -- What is held with a digest comes after the same without one.
+  if not version or version < ARGV[1] then
+    -- Nothing is written without what is not here: another digest, or none, is held since.
+    if i == views and ARGV[7] == '0' and (version or ''):sub(#ARGV[1] + 2) ~= ARGV[6] then return -1 end
+    held[i], written = true, written + 1
+  else
+    held[i] = false
+  end
 end
 if written == 0 then return 0 end
 
@@ -84,12 +91,13 @@ for i = 1, views do
     size = size + 4
   end
 end
+if held[views] and ARGV[6] ~= '' then news[size] = ARGV[1] .. '.' .. ARGV[6] end
 -- Lua hands over a few thousand arguments at most.
 for first = from, size, 4000 do
   redis.call('HSET', KEYS[1], unpack(news, first, math.min(first + 3999, size)))
 end
 for i = 2, #KEYS do
-  redis.call('SET', KEYS[i], ARGV[4 + i], 'EX', ARGV[3])
+  redis.call('SET', KEYS[i], ARGV[6 + i], 'EX', ARGV[3])
 end
 if ARGV[4] ~= '0' then
   redis.call('EXPIRE', KEYS[1], ARGV[4])
@@ -119,6 +127,10 @@ class Call(NamedTuple):
     script: str = NEWEST_WINS
 
 
+WHOLE: tuple[str, int] = ("", 1)
+"""Said of a call that brings all of its last view, and keeps no digest of a part of it."""
+
+
 def version(ts_event_ns: int, created_ns: int) -> bytes:
     """What is compared: event time, then created (rounded up), both in microseconds."""
     return b"%016d.%016d" % (ts_event_ns // 1000, -(-created_ns // 1000))
@@ -139,7 +151,7 @@ def arguments(
     """ARGV of `NEWEST_WINS`. A view is its name and its fields and values in turn; `event_time` is Feast's bytes."""
     flat = [(name, list(pairs)) for name, pairs in views]
     heads = [word for name, pairs in flat for word in (name, len(pairs))]
-    told = [version_bytes, event_time, mirror_ttl_s, key_ttl_s, len(flat), *mirrors, *heads]
+    told = [version_bytes, event_time, mirror_ttl_s, key_ttl_s, len(flat), *WHOLE, *mirrors, *heads]
     return [*told, *(word for _, pairs in flat for word in pairs)]
 
 
