@@ -149,7 +149,10 @@ _FEATURES = tuple(
     for view in FAMILY_VIEWS for name, field in zip(view.names, _FIELDS_OF[view.name], strict=True)
 )
 """Each feature's name, the words that go before its value, and those that say it is null."""
-_STATE = tuple((column, field) for column, field in zip(ROW_STATE.columns, _FIELDS_OF[ROW_STATE.name], strict=True))
+_STATE = tuple(
+    (column.name, column.kind, framed(field))
+    for column, field in zip(ROW_STATE.columns, _FIELDS_OF[ROW_STATE.name], strict=True)
+)
 _NEWEST, _MINUTES, _OF_COLUMNS = _FIELDS_OF[SEQUENCE_VIEW.name]
 _NEWEST_BYTES = 8 * SEQUENCE_SHAPE[1]
 _MINUTES_BYTES = _NEWEST_BYTES * (SEQUENCE_SHAPE[0] - 1)
@@ -243,18 +246,20 @@ def row_words(write: OnlineWrite, minutes: Minutes | None = None) -> Words:
 
 
 def _state_words(row: Mapping[str, Any]) -> Iterator[bytes]:
-    for column, field in _STATE:
-        value = row[column.name]
-        if column.kind == "string":
-            yield _framed_text(field, value if column.name != "reasons" else _as_text(*value.items()))
+    for name, kind, field in _STATE:
+        value = row[name]
+        if kind == "string":
+            yield field + _framed_text(value if name != "reasons" else _as_text(*value.items()))
+        elif kind == "double":
+            yield field + _DOUBLE_START + _DOUBLE_END(value, b"\r\n")
         else:
-            yield framed(field, encode(value, column.kind))
+            yield field + framed(encode(value, kind))
 
 
 # A symbol's source, session, feature set and, mostly, reasons are those of the row before.
 @lru_cache(256)
-def _framed_text(field: bytes, text: str) -> bytes:
-    return framed(field, encode(text, "string"))
+def _framed_text(text: str) -> bytes:
+    return framed(encode(text, "string"))
 
 
 @lru_cache(256)
