@@ -93,6 +93,7 @@ class Wire:
 
 
 _NOT_YET = object()
+_MOST_AT_ONCE = 65_536
 
 
 class _Line:
@@ -102,7 +103,6 @@ class _Line:
         self._connection = connection
         self.retry: Retry = connection.retry
         self._socket: Any = None
-        self._buffer = bytearray(65_536)
 
     def ask_all(self, commands: Sequence[bytes]) -> list[Any]:
         if self._socket is None:
@@ -135,10 +135,10 @@ class _Line:
 
     def _answer(self) -> Any:
         while (answer := self._reader.gets()) is _NOT_YET:
-            count = self._socket.recv_into(self._buffer)
-            if not count:
+            data = self._socket.recv(_MOST_AT_ONCE)
+            if not data:
                 raise exceptions.ConnectionError("the connection was closed by the server")
-            self._reader.feed(self._buffer, 0, count)
+            self._reader.feed(data)
         if isinstance(answer, exceptions.ConnectionError):
             raise answer  # it is loading its data, or lets nobody in: to redis-py no answer but a loss
         return answer

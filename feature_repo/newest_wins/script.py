@@ -9,8 +9,9 @@
 
 The rows are Feast's: one hash per entity key, the views' fields and `_ts:<view>` as Feast's own store writes them.
 Beside them stands `_version:<view>`, which Feast does not read: digits of fixed width, so that their order as text is
-that of the times. After them may stand a digest of what seldom changes in the view: a writer that knows the digest
-leaves that part out, and is told (-1, nothing is written) when another one, or none, is held. Running a call twice changes nothing, so whatever fails may be run again.
+that of the times. After them may stand a digest of what seldom changes in the view: a writer that knows it leaves that
+part out, and is told (-1, nothing is written) when another digest, or none, is held. Running a call twice changes
+nothing, so whatever fails may be run again.
 """
 
 from __future__ import annotations
