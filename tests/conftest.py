@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,12 +44,13 @@ class Recorded:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: where processes share the files, none is left alone with a long one.
+    """Where processes share the files, those with slow tests come first: none is left with a long one at the end.
 
     Raises `UsageError` where a test that must run alone would not be found by `make test`.
     """
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
     if strays := [item.nodeid for item in items if item.get_closest_marker("alone") and ALONE not in item.path.parents]:
         raise pytest.UsageError(f"tests that run alone are expected in {ALONE}, found {', '.join(strays)}")
 
