@@ -167,8 +167,8 @@ test-setup: setup-all ## Install what tests need, browser, promtool and kcat inc
 	@$(MAKE) delta || echo "left out: deltalake is not to be had here, Delta tables are not tested"
 
 test-python: ## Unit and integration tests: what may share the machine file by file in TEST_PROCESSES, then the rest
-	@$(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not e2e and not alone" $(ARGS)
-	@$(PYTHON) -m pytest -m alone $(ARGS)
+	@$(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not e2e and not alone" $(ARGS)
+	@$(PYTHON) -m pytest -m alone tests/integration $(ARGS)
 
 test-unit: ## Fast tests: no server, no network
 	@$(PYTHON) -m pytest -q -m "not integration and not e2e" $(ARGS)

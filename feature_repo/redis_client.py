@@ -13,21 +13,26 @@ ask, is `StoreUnavailable`.
 from __future__ import annotations
 
 import os
+import socket
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlparse
 
+import hiredis
 import redis
 import redis.asyncio
 from redis import exceptions
 from redis.backoff import NoBackoff
+from redis.connection import DefaultParser
 from redis.retry import Retry
 
 from feature_repo.contracts import StoreUnavailable
 
 CONNECT_TIMEOUT_S = 0.5
 TIMEOUT_S = 1.0
+_TIMEVAL = struct.pack("ll", *divmod(round(TIMEOUT_S * 1e6), 10**6))
 _UNAVAILABLE = (
     exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ReadOnlyError, exceptions.OutOfMemoryError,
 )
@@ -57,7 +62,7 @@ class Wire:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._idle: list[Any] = []  # append and pop are atomic
+        self._idle: list[_Line] = []  # append and pop are atomic
         self._pid = os.getpid()
 
     def ask(self, command: bytes) -> Any:
@@ -69,38 +74,74 @@ class Wire:
 
     def ask_all(self, commands: Sequence[bytes]) -> list[Any]:
         """What Redis answers to each, in one round trip; an error it answers with is an answer."""
-        connection = self._take()
+        line = self._take()
         try:
-            answers = connection.retry.call_with_retry(
-                lambda: _answers(connection, commands), lambda _: connection.disconnect(),
-            )
+            answers = line.retry.call_with_retry(lambda: line.ask_all(commands), lambda _: line.close())
         except BaseException:
-            connection.disconnect()  # an answer that nobody took would be the next one's
+            line.close()  # an answer that nobody took would be the next one's
             raise
-        self._idle.append(connection)
-        return answers  # type: ignore[no-any-return]
+        self._idle.append(line)
+        return answers
 
-    def _take(self) -> Any:
+    def _take(self) -> _Line:
         if self._pid != os.getpid():  # a fork shares its parent's sockets
             self._idle, self._pid = [], os.getpid()
         try:
             return self._idle.pop()
         except IndexError:
-            return self._client.connection_pool.make_connection()
+            return _Line(self._client.connection_pool.make_connection())
 
 
-def _answers(connection: Any, commands: Sequence[bytes]) -> list[Any]:
-    # Once: sending would try to connect twice in each of the retry's rounds.
-    connection.connect_check_health(check_health=False, retry_socket_connect=False)
-    connection.send_packed_command((b"".join(commands),))
-    return [_answer(connection) for _ in commands]
+_NOT_YET = object()
+_MOST_AT_ONCE = 65_536
 
 
-def _answer(connection: Any) -> Any:
-    try:
-        return connection.read_response()
-    except exceptions.ResponseError as error:
-        return error
+class _Line:
+    """One connection, opened by redis-py; what goes over it goes past redis-py."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.retry: Retry = connection.retry
+        self._socket: Any = None
+
+    def ask_all(self, commands: Sequence[bytes]) -> list[Any]:
+        if self._socket is None:
+            self._open()
+        try:
+            self._socket.sendall(b"".join(commands))
+            return [self._answer() for _ in commands]
+        except (TimeoutError, BlockingIOError) as error:
+            raise exceptions.TimeoutError(f"expected an answer within {TIMEOUT_S:g} s, found none") from error
+        except OSError as error:
+            raise exceptions.ConnectionError(str(error)) from error
+
+    def close(self) -> None:
+        self._socket = None
+        self._connection.disconnect()
+
+    def _open(self) -> None:
+        # Once: sending would try to connect twice in each of the retry's rounds.
+        self._connection.connect_check_health(check_health=False, retry_socket_connect=False)
+        opened = self._connection._get_socket()  # noqa: SLF001  redis-py has no other way to it
+        if type(opened) is socket.socket:
+            # The kernel keeps the time: Python would ask it before each call whether the call may be made.
+            opened.settimeout(None)
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                opened.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL)
+        self._reader = hiredis.Reader(
+            protocolError=exceptions.InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOT_YET,
+        )
+        self._socket = opened
+
+    def _answer(self) -> Any:
+        while (answer := self._reader.gets()) is _NOT_YET:
+            data = self._socket.recv(_MOST_AT_ONCE)
+            if not data:
+                raise exceptions.ConnectionError("the connection was closed by the server")
+            self._reader.feed(data)
+        if isinstance(answer, exceptions.ConnectionError):
+            raise answer  # it is loading its data, or lets nobody in: to redis-py no answer but a loss
+        return answer
 
 
 @contextmanager

@@ -26,8 +26,10 @@ from feature_repo.newest_wins.script import CHUNK, NEWEST_WINS, Call, arguments,
 from feature_repo.online_row import (
     PLAN,
     VERSION_FIELDS,
+    Minutes,
     OnlineRow,
     OnlineWrite,
+    Words,
     check_finite,
     check_times,
     check_write,
@@ -41,7 +43,7 @@ from feature_repo.redis_client import Wire, available, connect, connect_async
 from feature_repo.redis_layout import encode_time, entity_key, framed, mirror_key, packed, version
 from feature_repo.settings import Settings
 from feature_repo.slow_features import SlowRow
-from feature_repo.views import ENTITY, MIRROR_TTL_S, PROJECT
+from feature_repo.views import ENTITY, MIRROR_TTL_S, PROJECT, STORED_VIEWS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +63,8 @@ class FeatureStore:
     clock_ns: Callable[[], int] = field(default=time.time_ns, repr=False)
     """What rows ahead of their time, and ages through Feast's SDK, are judged by."""
     _feast: Any = field(default=None, repr=False)
+    _minutes: dict[str, Minutes] = field(default_factory=dict, init=False, repr=False)
+    """What was sent last of each symbol's sequence. When it is not what Redis holds, Redis says so."""
 
     @classmethod
     def open(cls, settings: Settings, clock_ns: Callable[[], int] = time.time_ns) -> FeatureStore:
@@ -85,10 +89,15 @@ class FeatureStore:
         now_ns = self.clock_ns()
         for write in writes:
             check_write(write, now_ns)
-        calls = [_framed(write, self.settings.namespace) for write in writes]
-        with available(self.settings.redis_writer):
-            parts = (calls[start : start + CHUNK] for start in range(0, len(calls), CHUNK))
-            return sum(count > 0 for part in parts for count in self._run(part))
+        words = [self._words(write) for write in writes]
+        calls = [_framed(write, told, self.settings.namespace) for write, told in zip(writes, words, strict=True)]
+        with available(self._writer_url):
+            counts = self._run_all(calls)
+            if min(counts) < 0:
+                # Another writer, or a Redis that lost what it held: these sequences are sent whole.
+                again = [write for write, count in zip(writes, counts, strict=True) if count < 0]
+                counts += self._run_all([_framed(w, row_words(w), self.settings.namespace) for w in again])
+            return sum(count > 0 for count in counts)
 
     def write_context(
         self, symbol: str, values: Mapping[str, float | None], ts_event_ns: int, created_ns: int,
@@ -160,6 +169,15 @@ class FeatureStore:
             found = store.get_online_features(features=features, entity_rows=[{ENTITY: s} for s in symbols])
             return dict(found.to_dict())
 
+    def _words(self, write: OnlineWrite) -> Words:
+        words = row_words(write, self._minutes.get(write.row.symbol))
+        if words.minutes is not None:
+            self._minutes[write.row.symbol] = words.minutes
+        return words
+
+    def _run_all(self, calls: Sequence[Framed]) -> list[int]:
+        return [n for start in range(0, len(calls), CHUNK) for n in self._run(calls[start : start + CHUNK])]
+
     def _run(self, calls: Sequence[Framed]) -> list[int]:
         """What `newest_wins.script.run` does, for calls that are framed."""
         answers = self._writes.ask_all([_command(_BY_SHA, call) for call in calls])
@@ -172,6 +190,10 @@ class FeatureStore:
 
     def _key(self, symbol: str) -> bytes:
         return _key(symbol, self.settings.namespace)
+
+    @cached_property
+    def _writer_url(self) -> str:
+        return self.settings.redis_writer  # made anew each time it is asked for
 
     @cached_property
     def _reads(self) -> Wire:
@@ -228,6 +250,8 @@ class Framed(NamedTuple):
     parts: Sequence[bytes]
 
 
+_TOLD_OF = [framed(MIRROR_TTL_S, 0, views) for views in range(len(STORED_VIEWS))]
+"""How long mirror keys live, that the hash lives for ever, and how many views come."""
 _BY_SHA, _BY_TEXT = framed("EVALSHA", sha(NEWEST_WINS)), framed("EVAL", NEWEST_WINS)
 
 
@@ -236,14 +260,14 @@ def _command(script: bytes, call: Framed) -> bytes:
     return b"".join((b"*%d\r\n" % (2 + call.words), script, *call.parts))
 
 
-def _framed(write: OnlineWrite, namespace: str) -> Framed:
+def _framed(write: OnlineWrite, words: Words, namespace: str) -> Framed:
     """The keys and `newest_wins.script.arguments` of a row, made as what goes over the wire."""
-    row = write.row
-    views, count, words = row_words(write)
+    row, heads = write.row, words.heads
     mirrors = [_mirror(values, row.ts_event) for values in write.mirrors.values()]
     of_keys, keys = _framed_keys(row.symbol, namespace, tuple(write.mirrors))
-    told = framed(version(row.ts_event, row.created), encode_time(row.ts_event // 1000), MIRROR_TTL_S, 0, views)
-    return Framed(of_keys + 5 + count + len(mirrors), (keys, told, *words, framed(*mirrors)))
+    told = framed(version(row.ts_event, row.created), encode_time(row.ts_event // 1000))
+    before = (keys, told, _TOLD_OF[heads.views], words.kept, framed(*mirrors), heads.framed)
+    return Framed(of_keys + 7 + len(mirrors) + heads.words, (*before, *words.parts))
 
 
 @lru_cache(4_096)

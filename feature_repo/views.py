@@ -86,7 +86,8 @@ ROW_VIEWS = (*FAMILY_VIEWS, ROW_STATE)
 SEQUENCE_VIEW = View(
     "forecast_sequence",
     (
-        Column("values", "bytes", f"little-endian float64 [64, {len(SEQUENCE_FEATURES)}], oldest first, NaN = masked"),
+        Column("newest", "bytes", f"little-endian float64 [{len(SEQUENCE_FEATURES)}]: the row itself, NaN = masked"),
+        Column("minutes", "bytes", f"the same [63, {len(SEQUENCE_FEATURES)}]: whole minutes before it, oldest first"),
         Column("columns", "string", "names of its columns in order, separated by commas"),
     ),
     None, ROW_TTL_S, "the models' input: the last 63 whole-minute rows and the newest row",

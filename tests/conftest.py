@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from streaming.simulator import simulate
 # 2024-01-01 00:00 UTC less five seconds, so that whole minutes do not begin with the recording.
 SIMULATED_BEGIN_NS = (1_704_067_200 - 5) * 1_000_000_000
 SIMULATED_SECONDS = 130
+
+ALONE = Path(__file__).parent / "integration"
+"""Where `make test` looks for tests that run alone."""
 
 # An example's 200 ms of wall time prove nothing where two processes share a core; what must be quick is measured by
 # its benchmark.
@@ -37,6 +41,18 @@ class Recorded:
     def klines_1m(self) -> Path:
         """Official BTCUSDT minute klines; `date` is the open."""
         return self.folder / "klines_binance" / "btcusdt_spot_1m.parquet"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where processes share the files, those with slow tests come first: none is left with a long one at the end.
+
+    Raises `UsageError` where a test that must run alone would not be found by `make test`.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+    if strays := [item.nodeid for item in items if item.get_closest_marker("alone") and ALONE not in item.path.parents]:
+        raise pytest.UsageError(f"tests that run alone are expected in {ALONE}, found {', '.join(strays)}")
 
 
 @pytest.fixture(autouse=True)

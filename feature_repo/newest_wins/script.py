@@ -3,13 +3,15 @@
     >>> version(2_000, 1) < version(2_000, 2_001) < version(3_000, 0)
     True
     >>> arguments(version(0, 0), b"time", [("driver_stats", [b"field", b"value"])])[5:]
-    ['driver_stats', 2, b'field', b'value']
+    ['', 1, 'driver_stats', 2, b'field', b'value']
 
     run(client, [Call([key], arguments(version_bytes, event_time, views))])      # how many views each call wrote
 
 The rows are Feast's: one hash per entity key, the views' fields and `_ts:<view>` as Feast's own store writes them.
 Beside them stands `_version:<view>`, which Feast does not read: digits of fixed width, so that their order as text is
-that of the times. Running a call twice changes nothing, so whatever fails may be run again.
+that of the times. After them may stand a digest of what seldom changes in the view: a writer that knows it leaves that
+part out, and is told (-1, nothing is written) when another digest, or none, is held. Running a call twice changes
+nothing, so whatever fails may be run again.
 """
 
 from __future__ import annotations
@@ -25,8 +27,15 @@ CHUNK = 200
 
 NEWEST_WINS = """
 -- KEYS: the entity's hash, then mirror keys.  ARGV: version, event time, seconds that mirror keys live, seconds that
--- the hash lives (0: for ever), number of views; for each view its name, how many arguments follow, field, value, ...;
--- then a value for each mirror key.  A view is written when its version is newer than the one held.
+-- the hash lives (0: for ever), number of views, a digest of what seldom changes in the last view, or nothing, whether
+-- that is here; a value for each mirror key; for each view its name and how many of the arguments after them are its;
+-- these: field, value, ...  A view is written when its version is newer than the one held.
+local views, head, asked = tonumber(ARGV[5]), #KEYS + 5, {}
+for i = 1, views do
+  asked[i] = '_version:' .. ARGV[head + 2 * i]
+end
+local held, written = redis.call('HMGET', KEYS[1], unpack(asked)), 0
+
 local function of_stock(ts)
   -- Written by Feast's own store, which keeps no version: a google.protobuf.Timestamp, known before anything else.
   local parts, at = {0, 0}, 1
@@ -43,39 +52,56 @@ local function of_stock(ts)
   return string.format('%010d%06d.%016d', parts[1], math.floor(parts[2] / 1000), 0)
 end
 
-local views, at, asked = tonumber(ARGV[5]), 6, {}
 for i = 1, views do
-  asked[2 * i - 1] = '_version:' .. ARGV[at]
-  asked[2 * i] = '_ts:' .. ARGV[at]
-  at = at + 2 + tonumber(ARGV[at + 1])
-end
-local mirrors, held = at, redis.call('HMGET', KEYS[1], unpack(asked))
-
-local news, size, written = {}, 0, 0
-at = 6
-for i = 1, views do
-  local count = tonumber(ARGV[at + 1])
-  local version = held[2 * i - 1] or (held[2 * i] and of_stock(held[2 * i]))
+  local version = held[i]
+  if not version then
+    local stock = redis.call('HGET', KEYS[1], '_ts:' .. ARGV[head + 2 * i])
+    version = stock and of_stock(stock)
+  end
+  -- What is held with a digest comes after the same without one.
   if not version or version < ARGV[1] then
-    news[size + 1], news[size + 2], news[size + 3], news[size + 4] = asked[2 * i], ARGV[2], asked[2 * i - 1], ARGV[1]
-    for j = 1, count do
-      news[size + 4 + j] = ARGV[at + 1 + j]
+    -- Nothing is written without what is not here: another digest, or none, is held since.
+    if i == views and ARGV[7] == '0' and (version or ''):sub(#ARGV[1] + 2) ~= ARGV[6] then return -1 end
+    held[i], written = true, written + 1
+  else
+    held[i] = false
+  end
+end
+if written == 0 then return 0 end
+
+-- Where every view is news, which is nearly always, the arguments are handed on as they came.
+local news, from, size = ARGV, head + 2 * views + 2, #ARGV
+if written < views then
+  local at = from
+  news, from, size = {}, 1, 0
+  for i = 1, views do
+    local count = tonumber(ARGV[head + 2 * i + 1])
+    if held[i] then
+      for j = 0, count - 1 do
+        news[size + 1 + j] = ARGV[at + j]
+      end
+      size = size + count
     end
-    size, written = size + 4 + count, written + 1
+    at = at + count
   end
-  at = at + 2 + count
 end
+for i = 1, views do
+  if held[i] then
+    news[size + 1], news[size + 2], news[size + 3], news[size + 4] =
+      '_ts:' .. ARGV[head + 2 * i], ARGV[2], asked[i], ARGV[1]
+    size = size + 4
+  end
+end
+if held[views] and ARGV[6] ~= '' then news[size] = ARGV[1] .. '.' .. ARGV[6] end
 -- Lua hands over a few thousand arguments at most.
-for from = 1, size, 4000 do
-  redis.call('HSET', KEYS[1], unpack(news, from, math.min(from + 3999, size)))
+for first = from, size, 4000 do
+  redis.call('HSET', KEYS[1], unpack(news, first, math.min(first + 3999, size)))
 end
-if written > 0 then
-  for i = 2, #KEYS do
-    redis.call('SET', KEYS[i], ARGV[mirrors + i - 2], 'EX', ARGV[3])
-  end
-  if ARGV[4] ~= '0' then
-    redis.call('EXPIRE', KEYS[1], ARGV[4])
-  end
+for i = 2, #KEYS do
+  redis.call('SET', KEYS[i], ARGV[6 + i], 'EX', ARGV[3])
+end
+if ARGV[4] ~= '0' then
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
 end
 return written
 """
@@ -102,6 +128,10 @@ class Call(NamedTuple):
     script: str = NEWEST_WINS
 
 
+WHOLE: tuple[str, int] = ("", 1)
+"""Said of a call that brings all of its last view, and keeps no digest of a part of it."""
+
+
 def version(ts_event_ns: int, created_ns: int) -> bytes:
     """What is compared: event time, then created (rounded up), both in microseconds."""
     return b"%016d.%016d" % (ts_event_ns // 1000, -(-created_ns // 1000))
@@ -120,11 +150,10 @@ def arguments(
     mirrors: Sequence[str] = (), mirror_ttl_s: int = 300, key_ttl_s: int = 0,
 ) -> list[bytes | str | int]:
     """ARGV of `NEWEST_WINS`. A view is its name and its fields and values in turn; `event_time` is Feast's bytes."""
-    out: list[bytes | str | int] = [version_bytes, event_time, mirror_ttl_s, key_ttl_s, len(views)]
-    for name, pairs in views:
-        flat = list(pairs)
-        out += [name, len(flat), *flat]
-    return [*out, *mirrors]
+    flat = [(name, list(pairs)) for name, pairs in views]
+    heads = [word for name, pairs in flat for word in (name, len(pairs))]
+    told = [version_bytes, event_time, mirror_ttl_s, key_ttl_s, len(flat), *WHOLE, *mirrors, *heads]
+    return [*told, *(word for _, pairs in flat for word in pairs)]
 
 
 def run(client: Any, calls: Sequence[Call]) -> list[int]:

@@ -95,12 +95,20 @@ def speeds(settings: Settings, calls: int) -> dict[str, Any]:
 
 
 def writing(store: FeatureStore, calls: int) -> list[float]:
-    """All fast views, the sequence and the mirror keys; each row is news, a revision a microsecond later."""
-    second = now_second()
-    made = iter([made_write(second, SYMBOL, lag_ns=1_000 * (i + 1)) for i in range(calls + WARM)])
+    """All fast views, the sequence and the mirror keys; each row is news, a revision a microsecond later.
+
+    As in a stream the sequence's newest row is another each time, the minutes before it each sixtieth.
+    """
+    made = iter([made_news(i) for i in range(calls + WARM)])
     for write in itertools.islice(made, WARM):
         store.write([write])
     return quantiles(lambda: store.write([next(made)]), calls)
+
+
+def made_news(number: int) -> OnlineWrite:
+    sequence = made_sequence(number // 60)
+    sequence[-1] = made_sequence(number)[0]
+    return replace(made_write(now_second(), SYMBOL, lag_ns=1_000 * (number + 1)), sequence=sequence)
 
 
 def sdk_writing(store: FeatureStore, calls: int) -> list[float]:
@@ -139,7 +147,7 @@ def inputs(store: FeatureStore) -> dict[str, Any]:
 
 def sdk_inputs(store: FeatureStore) -> dict[str, Any]:
     found = store.feast.get_online_features(REFS, [{"symbol": SYMBOL}]).to_dict()
-    return arrays(np.frombuffer(found["values"][0], "<f8").reshape(SEQUENCE_SHAPE), found[CONTEXT][0])
+    return arrays(_sequence(found["minutes"][0], found["newest"][0]), found[CONTEXT][0])
 
 
 def server_inputs(server: http.client.HTTPConnection) -> dict[str, Any]:
@@ -147,8 +155,12 @@ def server_inputs(server: http.client.HTTPConnection) -> dict[str, Any]:
     server.request("POST", "/get-online-features", body, {"Content-Type": "application/json"})
     answer = json.loads(server.getresponse().read())
     held = dict(zip(answer["metadata"]["feature_names"], answer["results"], strict=True))
-    sequence = np.frombuffer(base64.b64decode(held["values"]["values"][0]), "<f8").reshape(SEQUENCE_SHAPE)
-    return arrays(sequence, held[CONTEXT]["values"][0])
+    minutes, newest = (base64.b64decode(held[name]["values"][0]) for name in ("minutes", "newest"))
+    return arrays(_sequence(minutes, newest), held[CONTEXT]["values"][0])
+
+
+def _sequence(minutes: bytes, newest: bytes) -> Any:
+    return np.frombuffer(minutes + newest, "<f8").reshape(SEQUENCE_SHAPE)
 
 
 def arrays(sequence: Any, threshold: float | None) -> dict[str, Any]:

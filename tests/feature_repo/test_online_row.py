@@ -7,7 +7,7 @@ import pytest
 from feature_repo.contracts import InvalidMessage
 from feature_repo.online_row import PLAN, OnlineWrite, context_values, parse, parse_version, row_words
 from feature_repo.redis_layout import encode_time, event_time_field, feature_field, version, version_field
-from feature_repo.views import CONTEXT_VIEW, services
+from feature_repo.views import CONTEXT_VIEW, SEQUENCE_VIEW, services
 from tests.feature_repo.made_rows import CONTEXT, made_row, made_sequence, made_write
 
 
@@ -19,18 +19,22 @@ def stored(write: OnlineWrite, *, skip: str = "") -> dict[bytes, bytes]:
             held |= dict(zip(pairs[::2], pairs[1::2], strict=True))
             held[event_time_field(view)] = encode_time(row.ts_event // 1000)
             held[version_field(view)] = version(row.ts_event, row.created)
+    digest = row_words(write).minutes
+    if digest is not None and skip != SEQUENCE_VIEW.name:
+        held[version_field(SEQUENCE_VIEW.name)] += b"." + digest.digest
     return held
 
 
 def view_values(write: OnlineWrite) -> dict[str, list[bytes]]:
     """View → its fields and values in turn, as Redis takes them from the wire and the script from its arguments."""
-    views, count, words = row_words(write)
+    (views, count, framed), _, parts, _ = row_words(write)
     reader = hiredis.Reader()
-    reader.feed(b"*%d\r\n" % count + b"".join(words))
+    reader.feed(b"*%d\r\n" % count + framed + b"".join(parts))
     told, found = reader.gets(), {}
-    while told:
-        found[told[0].decode()], told = told[2 : 2 + int(told[1])], told[2 + int(told[1]) :]
-    assert len(found) == views
+    heads, pairs = told[: 2 * views], told[2 * views :]
+    for name, own in zip(heads[::2], map(int, heads[1::2]), strict=True):
+        found[name.decode()], pairs = pairs[:own], pairs[own:]
+    assert pairs == []
     return found
 
 
@@ -64,6 +68,27 @@ def test_a_sequence_of_another_row_is_left_out() -> None:
     found = parse("BTCUSDT", reply(stored(made_write(7)) | stored(newer)))
     assert found is not None
     assert (found.row, found.sequence) == (newer.row, None)
+
+
+def test_a_sequence_that_was_written_as_other_columns_is_left_out() -> None:
+    held = stored(made_write(7))
+    held[version_field(SEQUENCE_VIEW.name)] = held[version_field("row_state")]
+    found = parse("BTCUSDT", reply(held))
+    assert found is not None
+    assert found.sequence is None
+
+
+def test_the_minutes_of_a_sequence_are_told_once() -> None:
+    write = made_write(7)
+    first = row_words(write)
+    again = row_words(write, first.minutes)
+    assert len(b"".join(first.parts)) - len(b"".join(again.parts)) > 8 * 63 * 24
+    assert (first.heads.words - again.heads.words, again.minutes) == (4, first.minutes)
+    changed = made_sequence(7)
+    changed[62, 0] += 1e-9
+    other = row_words(OnlineWrite(write.row, changed, {}), first.minutes)
+    assert other.heads == first.heads
+    assert other.minutes != first.minutes
 
 
 def test_the_slow_view_has_its_own_time() -> None:

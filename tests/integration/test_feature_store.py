@@ -26,7 +26,15 @@ from feature_repo.redis_layout import entity_key
 from feature_repo.settings import ROOT, Settings
 from feature_repo.store import AsyncReader, FeatureStore
 from feature_repo.views import ENTITY, PROJECT, ROW_VIEWS, SEQUENCE_VIEW, VIEWS, definitions_hash
-from tests.feature_repo.made_rows import CONTEXT, START_NS, made_context, made_row, made_write, write_lake
+from tests.feature_repo.made_rows import (
+    CONTEXT,
+    START_NS,
+    made_context,
+    made_row,
+    made_sequence,
+    made_write,
+    write_lake,
+)
 from tests.integration.conftest import S3, free_port
 
 pytestmark = pytest.mark.integration
@@ -83,10 +91,11 @@ def test_the_sequence_and_the_slow_view_read_through_feast_are_ours(store: Featu
     store.write([made_write(5)])
     store.write_context("BTCUSDT", {CONTEXT: 0.002}, START_NS, START_NS)
     ours = store.read("BTCUSDT")
-    theirs = store.online(["BTCUSDT"], ["forecast_sequence:values", f"volatility_context:{CONTEXT}"])
+    parts = ("forecast_sequence:minutes", "forecast_sequence:newest")
+    theirs = store.online(["BTCUSDT"], [*parts, f"volatility_context:{CONTEXT}"])
     assert ours is not None
     assert ours.sequence is not None
-    sequence = np.frombuffer(theirs["values"][0], "<f8").reshape(SEQUENCE_SHAPE)
+    sequence = np.frombuffer(theirs["minutes"][0] + theirs["newest"][0], "<f8").reshape(SEQUENCE_SHAPE)
     assert sequence.tobytes() == ours.sequence.tobytes()
     assert theirs[CONTEXT] == [ours.context[CONTEXT]] == [0.002]
 
@@ -106,6 +115,80 @@ def test_of_300_concurrent_races_none_is_lost(store: FeatureStore) -> None:
         list(pool.map(lambda write: store.write([write]), (w for writes in for_each.values() for w in writes)))
     newest = {symbol: store.version(symbol) for symbol in symbols}
     assert newest == {symbol: (w[0].row.ts_event, w[0].row.created) for symbol, w in for_each.items()}
+
+
+def in_one_minute(second: int, minute: int = 0) -> OnlineWrite:
+    """A row whose sequence has the minutes of its minute and a newest row of its own."""
+    sequence = made_sequence(minute)
+    sequence[-1] = made_sequence(second)[0]
+    return dataclasses.replace(made_write(second), sequence=sequence)
+
+
+def held(store: FeatureStore) -> tuple[int, bytes | None]:
+    found = store.read("BTCUSDT")
+    assert found is not None
+    return found.row.ts_event, None if found.sequence is None else found.sequence.tobytes()
+
+
+def told(write: OnlineWrite) -> tuple[int, bytes]:
+    assert write.sequence is not None
+    return write.row.ts_event, write.sequence.tobytes()
+
+
+def sent(store: FeatureStore) -> int:
+    """Bytes that Redis has been sent."""
+    return int(store.client.info("stats")["total_net_input_bytes"])
+
+
+def test_minutes_of_a_sequence_are_sent_when_they_are_news_and_the_sequence_is_whole_each_second(
+    store: FeatureStore,
+) -> None:
+    sizes = []
+    for second in range(50, 70):
+        write, before = in_one_minute(second, second // 60), sent(store)
+        assert store.write([write]) == 1
+        sizes.append(sent(store) - before)
+        assert held(store) == told(write)
+    assert [size > 12_000 for size in sizes] == [second in (50, 60) for second in range(50, 70)]
+
+
+def test_a_sequence_is_whole_whoever_wrote_in_between_or_lost_what_was_held(store: FeatureStore) -> None:
+    other = FeatureStore.open(store.settings, store.clock_ns)
+    for second in (1, 2, 3, 4):
+        by, write = (store, other)[second % 2], in_one_minute(second, minute=second % 2)
+        assert by.write([write]) == 1
+        assert held(store) == told(write)
+    lost = in_one_minute(5, minute=0)  # as this store wrote last
+    store.client.flushall()
+    assert store.write([lost]) == 1
+    assert held(store) == told(lost)
+    assert store.write([in_one_minute(6, minute=2), in_one_minute(7, minute=2), in_one_minute(4)]) == 2
+    assert held(store) == told(in_one_minute(7, minute=2))
+    view = store.feast.get_feature_view(SEQUENCE_VIEW.name)
+    store.feast._get_provider().online_store.delete_table(store.feast.config, view)
+    assert held(store) == (made_row(7).ts_event, None)
+    assert store.write([in_one_minute(8, minute=2)]) == 1
+    assert held(store) == told(in_one_minute(8, minute=2))
+
+
+def test_a_sequence_that_came_through_feast_is_not_taken_for_the_minutes_that_were_held(store: FeatureStore) -> None:
+    store.write([in_one_minute(1)])
+    at = pd.Timestamp(made_row(2).ts_event, tz="UTC")
+    strange = {"symbol": "BTCUSDT", "newest": b"n", "minutes": b"m", "columns": "c", "event_timestamp": at}
+    store.feast.write_to_online_store(SEQUENCE_VIEW.name, pd.DataFrame([strange | {"created_timestamp": at}]))
+    assert held(store) == (made_row(1).ts_event, None)
+    assert store.write([in_one_minute(3)]) == 1
+    assert held(store) == told(in_one_minute(3))
+
+
+def test_of_concurrent_writers_of_a_symbol_the_newest_row_and_its_own_sequence_stay(store: FeatureStore) -> None:
+    stores = [FeatureStore.open(store.settings, store.clock_ns) for _ in range(4)]
+    writes = [in_one_minute(second, second % 3) for second in range(200)]
+    random = np.random.default_rng(1)
+    with ThreadPoolExecutor(4) as pool:
+        orders = [random.permutation(200).tolist() for _ in stores]
+        list(pool.map(lambda by, order: [by.write([writes[at]]) for at in order], stores, orders))
+    assert held(store) == told(writes[-1])
 
 
 def test_an_older_row_changes_nothing_and_a_revision_wins(store: FeatureStore) -> None:
@@ -183,7 +266,7 @@ def test_feast_history_reads_the_lake_over_s3(settings: Settings, moto_s3: S3) -
 
 def test_history_of_the_sequence_says_that_it_is_rebuilt(store: FeatureStore) -> None:
     with pytest.raises(ValueError, match="online only"):
-        store.history(asked_at(START_NS), [f"{SEQUENCE_VIEW.name}:values"])
+        store.history(asked_at(START_NS), [f"{SEQUENCE_VIEW.name}:minutes"])
 
 
 async def test_the_service_reads_the_same_row(store: FeatureStore) -> None:
@@ -253,6 +336,6 @@ def test_feasts_own_commands_work_in_the_folder(tmp_path: Path, redis_server: st
 def test_a_float_is_eight_little_endian_bytes_in_the_sequence(store: FeatureStore) -> None:
     write = made_write(3)
     store.write([write])
-    [data] = store.online(["BTCUSDT"], ["forecast_sequence:values"])["values"]
+    [data] = store.online(["BTCUSDT"], ["forecast_sequence:minutes"])["minutes"]
     assert write.sequence is not None
     assert struct.unpack_from("<d", data, 8 * 5)[0] == write.sequence[0, 5]
