@@ -23,17 +23,17 @@ from streaming.revisions import RevisedRow
 
 def check_revised(
     report: Report, lake: Lake, window: tuple[int, int], known: Mapping[int, FeatureRow], revised: Iterable[FeatureRow],
-    sets: Sets,
+    sets: Sets | None = None,
 ) -> None:
     """The rows of provenance `reconcile` with a close in the window (start, end], ns. `known`: as known in time.
 
-    A row of a set that this code cannot judge is there, and no more is said of it.
+    A row of a set that this code cannot judge is there, and no more is said of it; `sets` is by default its own alone.
     """
     by_batch: defaultdict[int, dict[int, FeatureRow]] = defaultdict(dict)
     for row in revised:
         by_batch[row.created][row.ts_event] = row
     for created, rows in sorted(by_batch.items()):
-        _check_batch(report, lake, window, known, created, rows, sets)
+        _check_batch(report, lake, window, known, created, rows, sets or Sets.here())
 
 
 def _check_batch(

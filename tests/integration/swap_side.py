@@ -113,22 +113,26 @@ def go_on(settings: Settings, first: int, last: int) -> dict[str, Any]:
     found = answer(settings, first - 1) if first > 1 else {}
     writer, rows, answers = LakeWriter.open(settings.lake), [], []
     writer.declare()
+    told: list[Event] = []
+    made: list[Prediction] = []
     for n in range(first, last + 1):
         messages = [*(history() if n == 1 else ()), *second(n)]
         events = [
             Event(0, 1_000_000 * n + i, START + n * SECOND_NS, TOPIC, topics.header(m), topics.encode(m))
             for i, m in enumerate(messages)
         ]
-        writer.write_batch(raw(events))
+        told += events
         outputs = stream.apply(events)
         features = [topics.decode(o.body, o.schema) for o in outputs if o.topic == topics.FEATURES]
         writer.upsert("features", features)
         assert store.write([online_write(o) for o in outputs if o.topic == ONLINE]) == 1
-        writer.upsert("predictions", [published(settings, store, n)])
+        made.append(published(settings, store, n))
         rows.append(features[-1].model_dump())
         answers.append(answer(settings, n))
         saved |= {chunk: chunk_bytes(stream, chunk) for chunk in stream.changed}
         stream.changed.clear()
+    writer.write_batch(raw(told))
+    writer.upsert("predictions", made)
     write_state(settings, stream, saved)
     return {
         "retired": list(retired), "unread": unread(settings), "sets": live_sets(settings), "found": found,
