@@ -21,6 +21,7 @@ import pyarrow.dataset as ds
 from feature_repo.contracts import HOUR_NS, StoreUnavailable
 from feature_repo.lake_layout import (
     Zone,
+    base_folder,
     conform,
     date_folder,
     filesystem,
@@ -79,6 +80,17 @@ class Lake:
             if len(closes):
                 return int(pc.max(closes).as_py())
         return None
+
+    def changed_ns(self, zone: Zone, base_asset: str, close_ns: int) -> int:
+        """When a file of the hour that holds a close was last written, ns; 0 where there is none.
+
+        Raises `StoreUnavailable`.
+        """
+        folder = f"{self.root}/{base_folder(zone, base_asset, close_ns)}"
+        try:
+            return max((changed for _, changed in self._versions(folder).values()), default=0)
+        except OSError as error:
+            raise StoreUnavailable(f"lake expected at {folder}, found {error}; check lake_url") from error
 
     def read(self, zone: Zone, symbol: str, start_ns: int, end_ns: int) -> pa.Table:
         """Rows of one symbol with `ts_event` in [start, end], each identity once, every column of the zone.

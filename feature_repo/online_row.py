@@ -37,7 +37,7 @@ from feature_repo.redis_layout import (
     framed,
     version_field,
 )
-from feature_repo.slow_features import SlowRow
+from feature_repo.slow_features import VIEW_OF, SlowRow
 from feature_repo.views import (
     CONTEXT_VIEW,
     FAMILY_VIEWS,
@@ -132,6 +132,11 @@ def _plan() -> Plan:
 
 
 PLAN = _plan()
+SLOW_FIELDS = tuple(
+    field for view in SLOW_VIEWS for field in (
+        version_field(view.name), event_time_field(view.name), *(feature_field(view.name, n) for n in view.names))
+)
+"""What one HMGET of the slow views asks for: of each its version, its event time and its columns."""
 VERSION_FIELDS = (event_time_field(ROW_STATE.name), feature_field(ROW_STATE.name, "created"))
 _FIELDS_OF = {view.name: tuple(feature_field(view.name, name) for name in view.names) for view in STORED_VIEWS}
 _WORDS = {view.name: 2 * len(view.columns) for view in STORED_VIEWS}
@@ -303,6 +308,37 @@ def parse(symbol: str, reply: Sequence[bytes | None]) -> OnlineRow | None:
     except (ValidationError, ValueError, TypeError, struct.error) as error:
         raise InvalidMessage(f"online row of {symbol} does not fit this feature set: {error}") from error
     return OnlineRow(row, sequence, context, None if context_at is None else decode_time(context_at))
+
+
+def parse_slow(symbol: str, reply: Sequence[bytes | None]) -> dict[str, SlowRow | None]:
+    """Zone → its row in an HMGET reply for `SLOW_FIELDS`; null where there is none.
+
+    `created` is what the version keeps of it: whole microseconds, rounded up; 0 of a row without a version. Raises
+    `InvalidMessage` when the stored fields do not make a row.
+    """
+    found: dict[str, SlowRow | None] = {}
+    rest = iter(reply)
+    for view in SLOW_VIEWS:
+        told, at = next(rest), next(rest)
+        stored = [next(rest) for _ in view.columns]
+        found[str(view.zone)] = None if at is None else _slow_row(symbol, view, (told, at), stored)
+    return found
+
+
+def _slow_row(
+    symbol: str, view: View, times: tuple[bytes | None, bytes], stored: Sequence[bytes | None],
+) -> SlowRow:
+    told, at = times
+    declared = VIEW_OF[str(view.zone)]
+    try:
+        held = {column.name: decode(data, column.kind) for column, data in zip(view.columns, stored, strict=True)}
+        return SlowRow(
+            declared.name, symbol, decode_time(at), int(told.split(b".")[1]) * 1000 if told else 0,
+            held[declared.state("source")], held[declared.state("provenance")],
+            {name: held[name] for name in declared.names}, json.loads(held[declared.state("reasons")]),
+        )
+    except (ValueError, TypeError, IndexError, struct.error) as error:
+        raise InvalidMessage(f"online row of {symbol} in {view.name}: expected a slow row, found {error}") from error
 
 
 def parse_version(reply: Sequence[bytes | None]) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ mean equal bits, whoever made them: stream, store, lake or a recomputation.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,10 +23,13 @@ from feature_repo.grid import Floats
 _HEX = 32
 
 
-def row_hash(row: FeatureRow) -> str:
-    """Of what a row says and of when: symbol, `ts_event`, `created`, feature set, price, every feature in order."""
+def row_hash(row: FeatureRow, names: Sequence[str] = FEATURE_NAMES) -> str:
+    """Of what a row says and of when: symbol, `ts_event`, `created`, feature set, price, every feature in order.
+
+    `names`: the features that the code which read the row declared, which may be another one's than this.
+    """
     said = f"{row.symbol}|{row.ts_event}|{row.created}|{row.feature_set}|".encode()
-    known = (row.values.get(name) for name in FEATURE_NAMES)
+    known = (row.values.get(name) for name in names)
     numbers = np.array([row.price, *(np.nan if value is None else value for value in known)], dtype="<f8")
     return hashlib.sha256(said + numbers.tobytes()).hexdigest()[:_HEX]
 

@@ -25,6 +25,7 @@ from feature_repo.history import MIRROR_WINDOWS
 from feature_repo.newest_wins.script import CHUNK, NEWEST_WINS, Call, arguments, run, sha
 from feature_repo.online_row import (
     PLAN,
+    SLOW_FIELDS,
     VERSION_FIELDS,
     Minutes,
     OnlineRow,
@@ -35,6 +36,7 @@ from feature_repo.online_row import (
     check_write,
     context_values,
     parse,
+    parse_slow,
     parse_version,
     row_words,
     slow_values,
@@ -129,6 +131,21 @@ class FeatureStore:
         """The newest whole row of a symbol by one HMGET; null where there is none. Its age is the caller's to judge."""
         with available(self.settings.redis):
             return parse(symbol, self._reads.ask(_row_command(symbol, self.settings.namespace)))
+
+    def read_slow(self, symbol: str) -> dict[str, SlowRow | None]:
+        """Slow view (its lake zone's name) → its newest row as it is held, however old; null where there is none.
+
+        `created` is in whole microseconds, rounded up. Raises `InvalidMessage` for what is no row.
+        """
+        with available(self.settings.redis):
+            return parse_slow(symbol, self.client.hmget(self._key(symbol), SLOW_FIELDS))
+
+    def read_mirrors(self, symbol: str) -> dict[str, str | None]:
+        """Window → the text of its mirror key, all of one moment; null where there is none."""
+        keys = [mirror_key(symbol, window, self.settings.namespace) for window in MIRROR_WINDOWS]
+        with available(self.settings.redis):
+            found = self.client.mget(keys)
+        return {w: None if text is None else text.decode() for w, text in zip(MIRROR_WINDOWS, found, strict=True)}
 
     def version(self, symbol: str) -> tuple[int, int] | None:
         """(ts_event, created) in ns of the newest row; null where there is none."""

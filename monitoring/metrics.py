@@ -36,6 +36,11 @@ SKEW = Gauge(
 SKEW_COMPARED = Gauge(
     "candlewick_skew_compared_cells", "Cells that the newest certificate compared.", ["symbol", "feature_view"],
 )
+SKEW_NOT_JUDGED = Gauge(
+    "candlewick_skew_not_judged",
+    "Rows (of slow views: cells) that the newest certificate could not judge, neither a match nor a mismatch.",
+    ["symbol", "where", "reason"],
+)
 SKEW_CERTIFIED_AT = Gauge(
     "candlewick_skew_certificate_timestamp_seconds", "When the newest certificate was made, Unix time.", ["symbol"],
 )
@@ -63,9 +68,16 @@ def set_skew(symbol: str, views: Mapping[str, tuple[int, int]], now_ns: int) -> 
     SKEW_CERTIFIED_AT.labels(symbol).set(now_ns / NANOS)
 
 
+def set_not_judged(symbol: str, counts: Mapping[tuple[str, str], int]) -> None:
+    """What the newest certificate of a symbol left: place and reason → how often."""
+    SKEW_NOT_JUDGED.remove_by_labels({"symbol": symbol})
+    for (where, reason), count in counts.items():
+        SKEW_NOT_JUDGED.labels(symbol, where, reason).set(count)
+
+
 def forget_skew(symbol: str) -> None:
     """Remove the certificate of a symbol that is followed no longer."""
-    for gauge in (SKEW, SKEW_COMPARED, SKEW_CERTIFIED_AT):
+    for gauge in (SKEW, SKEW_COMPARED, SKEW_CERTIFIED_AT, SKEW_NOT_JUDGED):
         gauge.remove_by_labels({"symbol": symbol})
 
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,13 @@ def start_lake(  # noqa: PLR0913, PLR0917 - what a batch goes through, one after
     `slow` makes rows of what was observed of slow series, and keeps it.
     """
     records = kafka_records(spark, settings, LAKE_TOPICS, config.lake_batch, tasks=1)
+    declare = cache(writer.declare)
 
     def run(batch: Any, _batch_id: int) -> None:
         with metrics.batch.labels(LAKE, "upkeep").time():
             between()
         table = batch.toArrow()
+        declare()
         with metrics.batch.labels(LAKE, "write").time():
             written = writer.write_batch(table)
         with metrics.batch.labels(LAKE, "slow").time():

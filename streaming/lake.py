@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from feature_repo import topics
 from feature_repo.contracts import HOUR_NS, InvalidMessage, Message, Observation, UnknownSchema
+from feature_repo.feature_sets import Declared
 from feature_repo.lake_layout import (
     MESSAGES,
     Row,
@@ -104,6 +105,14 @@ class LakeWriter:
                     self.upsert(zone, messages)
             written.records[zone] = written.records.get(zone, 0) + part.num_rows
         return written
+
+    def declare(self) -> None:
+        """Say beside the rows which features those of this code hold; what is said already stays."""
+        said = Declared.here()
+        path = f"{self.root}/{said.path}"
+        if not self.filesystem.get_file_info(path).is_file:
+            # A verb and the stream may say it at once.
+            self.store(path, pa.py_buffer(said.body), own_name=False)
 
     def upsert(self, zone: Zone, messages: Sequence[Row]) -> None:
         """Merge messages into the owned files of their hours, with what others added there.

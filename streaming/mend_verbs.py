@@ -59,6 +59,7 @@ def backfill(settings: Settings, given: Asked, days: int) -> dict[str, Any]:
         return dict(asyncio.run(lake_history.run(settings, days, given.symbols)))
     span = _settled(given.span)
     lake, writer = _open(settings)
+    writer.declare()
     found: dict[str, dict[str, Any]] = {}
     for symbol, past in _told(settings, lake, given, span):
         done = mend.backfill(lake, writer, symbol, past)
@@ -87,6 +88,8 @@ def reconcile(settings: Settings, given: Asked, *, dry_run: bool, most_lines: in
         raise ValueError("expected --from and --to; found neither")
     span = _settled(given.span)
     lake, writer = _open(settings)
+    if not dry_run:
+        writer.declare()
     found: dict[str, dict[str, Any]] = {}
     for symbol, past in _told(settings, lake, given, span):
         done = mend.reconcile(lake, None if dry_run else writer, symbol, past, span, time.time_ns)

@@ -71,6 +71,10 @@ class Recomputation:
         """The rows at some closes, ascending, their values computed all at once."""
         return feature_rows([self.closes[close] for close in closes_ns], self._history) if closes_ns else []
 
+    def mirrors(self, close_ns: int) -> dict[str, dict[str, float | None]]:
+        """What the mirror keys hold at a close, by window."""
+        return self._history.mirrors(self.rows([close_ns])[0])
+
     def sequence(self, close_ns: int) -> Floats:
         """The models' input at a close, [64, len(SEQUENCE_FEATURES)]: 63 whole minutes before it, then the close."""
         return next(self.sequences([close_ns]))

@@ -77,7 +77,8 @@ def backfill(
     Returns what was written, by series and by view. Raises `ValueError` when the folder has none of the files, or one
     cannot be read.
     """
-    told = [o for o in read_folder(data_dir / "context") if span[0] < o.ts_event <= span[1] and o.created <= now_ns]
+    told = [o for o in read_folder(data_dir / "context", now_ns)
+            if span[0] < o.ts_event <= span[1] and o.created <= now_ns]
     held = read_observations(lake, {o.symbol for o in told}, span[0], span[1])
     moments = {(o.symbol, o.series, o.instrument, o.ts_event) for o in held}
     news = [o for o in told if (o.symbol, o.series, o.instrument, o.ts_event) not in moments]
@@ -92,16 +93,19 @@ def backfill(
     return {"source": "context", "observations": counts, **written, "held": len(told) - len(news)}
 
 
-def read_folder(folder: Path) -> list[Observation]:
-    """Every file's observations. Raises `ValueError` when there is no file, or one cannot be read."""
+def read_folder(folder: Path, now_ns: int) -> list[Observation]:
+    """Every file's observations, their `ts_init` when they were read, `now_ns`: nobody could have had them before.
+
+    Raises `ValueError` when there is no file, or one cannot be read.
+    """
     present = [file for file in FILES if (folder / file.name).is_file()]
     if not present:
         raise ValueError(f"--source context: expected files such as {FILES[0].name} in {folder}, found none; set "
                          "CANDLEWICK_DATA_DIR")
-    return [observation for file in present for observation in _read(folder / file.name, file)]
+    return [observation for file in present for observation in _read(folder / file.name, file, now_ns)]
 
 
-def _read(path: Path, file: File) -> Iterator[Observation]:
+def _read(path: Path, file: File, now_ns: int) -> Iterator[Observation]:
     series = SERIES[file.series]
     with path.open(newline="") as lines:
         for number, record in enumerate(csv.DictReader(lines), start=2):
@@ -110,7 +114,7 @@ def _read(path: Path, file: File) -> Iterator[Observation]:
             try:
                 at = file.read(record[file.moment])
                 observation = Observation(
-                    symbol=file.symbol(record), ts_event=at, ts_init=at + series.lag_ns, source="live", session=SESSION,
+                    symbol=file.symbol(record), ts_event=at, ts_init=now_ns, source="live", session=SESSION,
                     series=series.name, provider=SESSION, instrument=file.instrument, created=at + series.lag_ns,
                     provenance="backfill", value=float(record[file.value]),
                 )
@@ -129,12 +133,12 @@ def _rows(
         return []
     held = [o for name in names_of(view, symbol) for o in read_observations(lake, [name], 0, FAR_NS, view.series)]
     sessions = sorted({o.ts_event for o in (*held, *ours)})
-    closes = [*_file_closes(data_dir, symbol, sessions), *lake_closes(lake, symbol, sessions)]
+    closes = [*file_closes(data_dir, symbol, sessions), *lake_closes(lake, symbol, sessions)]
     return rows(view, symbol, [*held, *ours], ours, closes if view.name == "macro" else ())
 
 
-def _file_closes(data_dir: Path, symbol: str, times_ns: Sequence[int]) -> list[Observation]:
-    """The symbol's closes at whole hours from the data folder's hourly klines; none where it has no such file."""
+def file_closes(data_dir: Path, symbol: str, times_ns: Sequence[int]) -> list[Observation]:
+    """A symbol's closes at whole hours from the data folder's hourly klines; none where it has no such file."""
     import pyarrow.parquet as pq
 
     path = data_dir / "klines_binance" / f"{symbol.lower()}_spot_1h.parquet"

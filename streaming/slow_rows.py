@@ -5,8 +5,8 @@
 
 What says nothing new (the same value of the same moment, told again) is left out. Rows are written before the
 observations they are made of, so that a batch that is repeated after a kill makes the same rows again. An online store
-that is away holds up nothing: what could not be written waits here, and after a restart the newest rows of the lake
-are written again.
+that is away holds up nothing: what could not be written waits here. The newest rows of the lake are written online
+again after a restart, and every five minutes, since a backfill writes to the lake alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import structlog
 
-from feature_repo.contracts import DAY_NS, HOUR_NS, MARKET, InvalidMessage, Observation, StoreUnavailable
+from feature_repo.contracts import DAY_NS, HOUR_NS, MARKET, MINUTE_NS, InvalidMessage, Observation, StoreUnavailable
 from feature_repo.lake_layout import Zone, unflatten
 from feature_repo.lake_reader import Lake
 from feature_repo.slow_features import SERIES_VIEW, SLOW_VIEWS, SlowRow, SlowView, close_of, rows
@@ -30,7 +30,9 @@ from streaming.lake import LakeWriter
 log = structlog.get_logger()
 FAR_NS = 2**62
 RESTORED_NS = 8 * DAY_NS
-"""How far back the newest row of a slow view is looked for when a stream starts: a day beyond the longest TTL."""
+"""How far back the newest row of a slow view is looked for: a day beyond the longest TTL."""
+RESTORE_EVERY_NS = 5 * MINUTE_NS
+"""How often the lake is looked at for rows that others wrote there."""
 
 
 @dataclass
@@ -44,13 +46,14 @@ class SlowRows:
     followed: Callable[[], Sequence[str]]
     """Symbols whose rows are made."""
     now_ns: Callable[[], int]
-    _restored: bool = False
+    _restored_ns: int | None = None
+    """When it was last asked whose newest rows are to be read from the lake again; null before the first time."""
+    _to_restore: list[str] = field(default_factory=list)
     _unsent: dict[tuple[str, str], SlowRow] = field(default_factory=dict)
 
     def __call__(self, observations: Sequence[Observation]) -> int:
         """Write rows of what is new among these. Returns how many observations were."""
-        if not self._restored:
-            self._restore(self.now_ns())
+        self._restore(self.now_ns())
         news = new_among(self.lake, observations)
         if news:
             made = rows_of(self.lake, news, self.followed())
@@ -63,13 +66,22 @@ class SlowRows:
         return len(news)
 
     def _restore(self, now_ns: int) -> None:
-        """Have the newest rows of the lake written online again: an online store that holds newer ones keeps them."""
-        for symbol in self.followed():
+        """Have the newest rows of the lake written online: all of them at first, later those that others wrote there.
+
+        A backfill writes to the lake alone. Every `RESTORE_EVERY_NS` each symbol's turn comes, one a batch; an online
+        store that holds newer rows keeps them.
+        """
+        first = self._restored_ns is None
+        if self._restored_ns is None or (now_ns >= self._restored_ns + RESTORE_EVERY_NS and not self._to_restore):
+            self._restored_ns, self._to_restore = now_ns, list(self.followed())
+        while self._to_restore:
+            symbol = self._to_restore.pop(0)
             for view in SLOW_VIEWS:
                 held = self.lake.read(cast(Zone, view.name), symbol, now_ns - RESTORED_NS, now_ns)
                 if held.num_rows:
-                    self._unsent[view.name, symbol] = _row_of(view, held.slice(held.num_rows - 1).to_pylist()[0])
-        self._restored = True
+                    self._unsent[view.name, symbol] = row_of(view, held.slice(held.num_rows - 1).to_pylist()[0])
+            if not first:
+                return
 
     def _send(self) -> None:
         for key, row in list(self._unsent.items()):
@@ -161,6 +173,15 @@ def is_of(observation: Observation, symbol: str) -> bool:
     return observation.symbol == MARKET or contract_word(observation.symbol) == contract_word(symbol)
 
 
+def row_of(view: SlowView, record: dict[str, Any]) -> SlowRow:
+    """A slow view's row from its record in the lake."""
+    return SlowRow(
+        view.name, record["symbol"], record["ts_event"], record["created"], record[view.state("source")],
+        record[view.state("provenance")], {name: record[name] for name in view.names},
+        json.loads(record[view.state("reasons")]),
+    )
+
+
 def _is_ours(observation: Observation) -> bool:
     if observation.series in SERIES_VIEW:
         return True
@@ -170,11 +191,3 @@ def _is_ours(observation: Observation) -> bool:
 
 def _moment(observation: Observation) -> tuple[str, str, str, str, int]:
     return observation.source, observation.symbol, observation.series, observation.instrument, observation.ts_event
-
-
-def _row_of(view: SlowView, record: dict[str, Any]) -> SlowRow:
-    return SlowRow(
-        view.name, record["symbol"], record["ts_event"], record["created"], record[view.state("source")],
-        record[view.state("provenance")], {name: record[name] for name in view.names},
-        json.loads(record[view.state("reasons")]),
-    )

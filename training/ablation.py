@@ -16,7 +16,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from training.evaluation import calibrated_facts, iso
 from training.fitting import FitConfig
 from training.models import MODELS, fit_model
 from training.scored import Scored
+from training.scored_file import joined
 from training.scores import differences
 from training.scoring import Answers, Facts, model_answers, scored_rows
 from training.targets import LABELS
@@ -150,19 +151,6 @@ def _kept(path: Path) -> tuple[Answers, tuple[float, ...]]:
     with np.load(path, allow_pickle=False) as held:
         answers = dict(held)
     return answers, tuple(answers.pop("return_bounds").tolist())
-
-
-def joined(parts: Sequence[Scored]) -> Scored:
-    """Decisions of several blocks, one behind the other."""
-    def together(name: str) -> Any:
-        columns = [getattr(part, name) for part in parts]
-        if isinstance(columns[0], str):
-            return columns[0]
-        if isinstance(columns[0], dict):
-            return {key: np.concatenate([column[key] for column in columns]) for key in columns[0]}
-        return np.concatenate(columns)
-
-    return Scored(**{column.name: together(column.name) for column in fields(Scored)})
 
 
 def worth(scored: dict[str, Scored]) -> Found:

@@ -77,7 +77,8 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Cells that differ", (
             ("candlewick_skew_mismatch_ratio", "{{symbol}} {{feature_view}}"),), "percentunit", 1e-9),
         Panel("Cells compared", (
-            ("sum by (symbol) (candlewick_skew_compared_cells)", "{{symbol}}"),), "short", width=6),
+            ("sum by (symbol) (candlewick_skew_compared_cells)", "{{symbol}}"),
+            ("sum by (symbol) (candlewick_skew_not_judged)", "{{symbol}}, rows not judged")), "short", width=6),
         Panel("Age of the newest certificate", (
             ("time() - candlewick_skew_certificate_timestamp_seconds", "{{symbol}}"),), "s", 1800, 6),
     )),

@@ -3,9 +3,10 @@
     report = check(settings, "BTCUSDT", minutes=10)
     report.mismatches                                  # none, or the product is not what it says
 
-`check` looks, `report` counts, `raw` reads the records and shows those behind a mismatch, `revised` judges what a
-reconcile wrote, `predictions` what was logged of forecasts, `summary` and `page` show a certificate, `job` renews it
-while the stack runs.
+`check` looks, `sampled` is what the online store showed, `report` counts, `raw` reads the records and shows those
+behind a mismatch, `written` makes a row that of its own feature set, `revised` judges what a reconcile wrote,
+`predictions` what was logged of forecasts, `mirrors` and `slow` the mirror keys and the slow views, `summary` and
+`page` show a certificate, `job` renews it while the stack runs.
 """
 
 from monitoring.parity.check import check, check_lake, check_online, lake_rows

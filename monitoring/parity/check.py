@@ -4,40 +4,42 @@
     certifier = Certifier.open(settings, "BTCUSDT", room_s=900)      # the same for a job that goes on
 
 One expected row for each second, as it was known at its `created`, and the places to look for it: the lake's features
-zone, the online row and its sequence in Redis, the inputs that logged predictions name, Feast's
-`get_historical_features` at instants spread over the window, Feast's online read. The online store keeps the newest
-row alone, so it is sampled first and compared when the lake's raw zone has caught up with it.
+zone, the online row, its sequence and its mirror keys in Redis, the inputs that logged predictions name, the slow rows
+of lake and Redis, Feast's `get_historical_features` at instants spread over the window, Feast's online read. The online
+store keeps the newest row alone, so it is sampled first and compared when the lake's raw zone has caught up with it.
+Each row is judged as the code of the feature set that it names wrote it (`written`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import structlog
 
-from feature_repo.contracts import HOUR_NS, MINUTE_NS, SECOND_NS, FeatureRow, Prediction
-from feature_repo.features import SEQUENCE_FEATURES
-from feature_repo.history import RETIRED_NAMES, RETIRED_REASON
+from feature_repo.contracts import MINUTE_NS, SECOND_NS, FeatureRow, Prediction
+from feature_repo.feature_sets import Sets
 from feature_repo.lake_layout import unflatten
 from feature_repo.lake_reader import Lake
-from feature_repo.models import models
+from feature_repo.models import Model, models
 from feature_repo.settings import Settings
 from feature_repo.store import FeatureStore, OnlineRow
 from feature_repo.views import ROW_VIEWS, as_text
-from monitoring.parity.predictions import check_predictions
-from monitoring.parity.raw import RawTail, events, read_span
-from monitoring.parity.report import ROW, Report, time_text
+from monitoring.parity.mirrors import check_mirrors
+from monitoring.parity.predictions import Judged, check_predictions
+from monitoring.parity.raw import RawTail, events, look_back_s, read_span
+from monitoring.parity.report import ROW, Report, foreign, is_slow, time_text
 from monitoring.parity.revised import check_revised
+from monitoring.parity.sampled import Samples, Sleep, sample
+from monitoring.parity.slow import SlowChecker
+from monitoring.parity.written import as_stored, as_written, beyond
 from streaming.recompute import Recomputation, Running
 
 INSTANTS = 25
 ATTEMPTS = 20
-LOOK_BACK_NS = 27 * HOUR_NS
-"""Raw records before the window that its rows may depend on: a day's windows, 64 minutes of them, and slack."""
 PATIENCE_S = 60.0
 """How long the lake may take to hold what the online store has shown."""
 SLACK_S = 600
@@ -46,8 +48,6 @@ SHOWN = 5
 """Features whose worst mismatch is shown with its raw events."""
 STATE = ("ts_init", "created", "source", "session", "provenance", "feature_set", "reasons")
 _REFS = [f"{view.name}:{name}" for view in ROW_VIEWS for name in view.names]
-Samples = Mapping[int, OnlineRow | None]
-Sleep = Callable[[float], object]
 log = structlog.get_logger()
 
 
@@ -57,13 +57,13 @@ def check(
     """Compare the newest `minutes` of the lake, and the online rows of the next `watch_s` seconds (at least one)."""
     certifier = Certifier.open(settings, symbol, minutes * 60)
     samples = sample(certifier.store, symbol, watch_s, sleep)
-    end = certifier.await_lake(max(samples), sleep)
+    end = certifier.await_lake(samples.newest, sleep)
     if end is None:
         report = Report(symbol)
         report.differs("lake", ROW, 0, "feature rows", "none")
         return report
-    certifier.catch_up(max(samples), sleep)
-    report, rows = certifier.certify(end - minutes * MINUTE_NS, end, samples)
+    certifier.catch_up(samples.newest, sleep)
+    report, rows = certifier.certify(end - minutes * MINUTE_NS, end, samples, sleep)
     check_feast_online(report, certifier.store, symbol)
     check_history(report, certifier.store, symbol, rows)
     return report
@@ -80,13 +80,19 @@ class Certifier:
     expected: Running
     """Rows made again from raw."""
     tail: RawTail
+    slow: SlowChecker
+    _held: dict[str, Model] = field(default_factory=dict)
+    """Version → model, of all that this deployment has had since it was opened."""
 
     @classmethod
     def open(cls, settings: Settings, symbol: str, room_s: int) -> Certifier:
         """For windows of up to `room_s` seconds. Raises `StoreUnavailable`."""
         lake = Lake.open(settings.lake, settings.s3_endpoint)
-        tail = RawTail.behind(lake, symbol, LOOK_BACK_NS + room_s * SECOND_NS)
-        return cls(settings, symbol, FeatureStore.open(settings), lake, Running(symbol, room_s + SLACK_S), tail)
+        tail = RawTail.behind(lake, symbol, (look_back_s() + room_s) * SECOND_NS)
+        return cls(
+            settings, symbol, FeatureStore.open(settings), lake, Running(symbol, room_s + SLACK_S), tail,
+            SlowChecker(lake, symbol, settings.data_dir),
+        )
 
     def await_lake(self, close: int, sleep: Sleep) -> int | None:
         """Newest close in the lake, once it has reached what the online store has shown; null when it has none."""
@@ -109,26 +115,34 @@ class Certifier:
             if not close or close in self.expected.closes:
                 return
 
-    def certify(self, start: int, end: int, samples: Samples) -> tuple[Report, dict[int, FeatureRow]]:
-        """The closes in (start, end], ns, in lake and predictions, and the sampled online rows. Also the rows expected.
+    def certify(
+        self, start: int, end: int, samples: Samples, sleep: Sleep,
+    ) -> tuple[Report, dict[int, FeatureRow]]:
+        """The closes in (start, end], ns, in lake and predictions, and what was sampled online. Also the rows expected.
 
         Raises `StoreUnavailable`.
         """
-        report, expected = Report(self.symbol), self.expected
+        report, expected, sets = Report(self.symbol), self.expected, Sets.open(self.lake)
         window = sorted(close for close in expected.closes if start < close <= end)
         found = lake_rows(self.lake, self.symbol, start + 1, end)
         written = {row.ts_event: row for row in found if row.provenance != "reconcile"}
-        rows = {
-            close: as_written(row, written.get(close))
+        made = {
+            close: as_written(row, written.get(close), sets)
             for close, row in zip(window, expected.rows(window), strict=True)
         }
+        rows = {close: row for close, row in made.items() if row is not None}
         check_known(report, expected, window)
-        check_lake(report, found, rows)
-        check_online(report, expected, samples)
-        held = {model.version: model for model in models(self.settings)}
-        check_predictions(report, expected, rows, self._logged(start, end), held)
+        check_lake(report, found, rows, sets)
+        check_online(report, expected, samples.rows, sets)
+        check_mirrors(report, expected, samples.mirrors)
+        self._held |= {model.version: model for model in models(self.settings)}
+        others = {close: written[close].feature_set for close in window if close not in rows}
+        check_predictions(report, expected, self._logged(start, end), Judged(rows, others, self._held, sets))
         revised = [row for row in found if row.provenance == "reconcile"]
-        check_revised(report, self.lake, (start, end), rows, revised)
+        check_revised(report, self.lake, (start, end), rows, revised, sets)
+        # Backfilled minutes have rows too, of before the symbol was followed.
+        followed_ns = next((close for close in window if expected.closes[close].provenance == "live"), None)
+        self.slow.check(report, (start, end), followed_ns, samples.slow, sleep)
         self._show_raw(report)
         report.start, report.end = (time_text(window[0]), time_text(window[-1])) if window else ("", "")
         return report, rows
@@ -138,21 +152,10 @@ class Certifier:
         return [made for record in records if isinstance(made := unflatten("predictions", record), Prediction)]
 
     def _show_raw(self, report: Report) -> None:
-        """The raw events behind the worst mismatches."""
+        """The raw events behind the worst mismatches; a slow row's observations are there already."""
         for tally in report.worst()[:SHOWN]:
-            if tally.worst is not None and tally.close_ns:
+            if tally.worst is not None and tally.close_ns and tally.raw is None and not is_slow(tally.worst.feature):
                 tally.raw = events(self.lake, self.symbol, *read_span(tally.worst.feature, tally.close_ns))
-
-
-def sample(store: FeatureStore, symbol: str, watch_s: float, sleep: Sleep) -> dict[int, OnlineRow | None]:
-    """Online rows by close: one now, then one a second. Null under 0 when the online store has no row."""
-    found: dict[int, OnlineRow | None] = {}
-    for n in range(int(watch_s) + 1):
-        if n:
-            sleep(1.0)
-        row = store.read(symbol)
-        found[row.row.ts_event if row else 0] = row
-    return found
 
 
 def lake_rows(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> list[FeatureRow]:
@@ -160,22 +163,6 @@ def lake_rows(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> list[Featu
     records = lake.read("features", symbol, start_ns, end_ns).to_pylist()
     found = (unflatten("features", record) for record in records)
     return [row for row in found if isinstance(row, FeatureRow)]
-
-
-def as_written(expected: FeatureRow, found: FeatureRow | None) -> FeatureRow:
-    """`expected` less the retired features that the stream had ceased to write, which raw records do not tell."""
-    unread = unread_in(found) if found else ()
-    if not unread:
-        return expected
-    values = {**expected.values, **dict.fromkeys(unread)}
-    return expected.model_copy(
-        update={"values": values, "reasons": {**expected.reasons, **dict.fromkeys(unread, RETIRED_REASON)}},
-    )
-
-
-def unread_in(row: FeatureRow) -> tuple[str, ...]:
-    """The retired features that a row was written without."""
-    return tuple(name for name in RETIRED_NAMES if row.reasons.get(name) == RETIRED_REASON)
 
 
 def check_known(report: Report, expected: Recomputation, window: Iterable[int]) -> None:
@@ -186,13 +173,21 @@ def check_known(report: Report, expected: Recomputation, window: Iterable[int]) 
             report.differs("raw", "created", close, f"at least {known}, of its newest bar", str(bar.created))
 
 
-def check_lake(report: Report, found: Iterable[FeatureRow], rows: Mapping[int, FeatureRow]) -> None:
-    """Each expected row is among those found in the lake once, and there is no other; revisions are judged apart."""
+def check_lake(
+    report: Report, found: Iterable[FeatureRow], rows: Mapping[int, FeatureRow], sets: Sets | None = None,
+) -> None:
+    """Each expected row is among those found in the lake once, and there is no other; revisions are judged apart.
+
+    `sets`: what this code can judge, by default its own set; rows of another are counted and left.
+    """
+    sets = sets or Sets.here()
     held: dict[int, FeatureRow] = {}
     for row in found:
         if row.provenance == "reconcile":
             continue
-        if row.provenance == "backfill" and row.ts_event not in rows:
+        if not sets.of(row.feature_set):
+            report.leave("lake", foreign(row.feature_set))
+        elif row.provenance == "backfill" and row.ts_event not in rows:
             report.revised.filled_in += 1
         elif row.ts_event in held:
             report.differs("lake", ROW, row.ts_event, "one row", "two of different created")
@@ -202,22 +197,28 @@ def check_lake(report: Report, found: Iterable[FeatureRow], rows: Mapping[int, F
         if close not in held or close not in rows:
             report.differs("lake", ROW, close, _presence(close in rows), _presence(close in held))
         else:
-            report.compare("lake", close, _cells(rows[close]), _cells(held[close]))
+            report.under(held[close].feature_set, "rows")
+            wanted = {**beyond(held[close], rows[close].values), **_cells(rows[close])}
+            report.compare("lake", close, wanted, _cells(held[close]))
 
 
-def check_online(report: Report, expected: Recomputation, samples: Samples) -> None:
-    """Each sampled online row, its state and its sequence."""
+def check_online(
+    report: Report, expected: Recomputation, samples: Mapping[int, OnlineRow | None], sets: Sets | None = None,
+) -> None:
+    """Each sampled online row, its state and its sequence. `sets` as in `check_lake`."""
+    sets = sets or Sets.here()
     for close, online in samples.items():
         if online is None:
             report.differs("online", ROW, close, "a row", "none")
         elif close not in expected.closes:
             report.differs("online", ROW, close, "no row", "a row")
+        elif (row := as_written(expected.rows([close])[0], online.row, sets)) is None:
+            report.leave("online", foreign(online.row.feature_set))
         else:
-            row = as_written(expected.rows([close])[0], online.row)
+            report.under(row.feature_set, "rows")
             report.compare("online", close, _cells(row), _cells(online.row))
             found = {} if online.sequence is None else _sequence_cells(online.sequence)
-            sequence = expected.sequence(close).copy()
-            sequence[:, [name in unread_in(online.row) for name in SEQUENCE_FEATURES]] = np.nan
+            sequence = as_stored(expected.sequence(close), row)
             report.compare("online sequence", close, _sequence_cells(sequence), found)
 
 

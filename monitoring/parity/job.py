@@ -23,9 +23,10 @@ import structlog
 from feature_repo.contracts import SECOND_NS, InvalidMessage, StoreUnavailable
 from feature_repo.settings import Settings
 from monitoring import metrics
-from monitoring.parity.check import Certifier, Sleep, sample
+from monitoring.parity.check import Certifier
 from monitoring.parity.page import page
 from monitoring.parity.report import Report
+from monitoring.parity.sampled import Sleep, sample
 
 SETTLED_S = 15
 """The zones of the lake are written one after the other: what closed so long ago is in all of them."""
@@ -80,8 +81,8 @@ class SkewJob:
             self._certifiers[symbol] = Certifier.open(self.settings, symbol, room_s)
         certifier = self._certifiers[symbol]
         samples = sample(certifier.store, symbol, 0, sleep)
-        newest = certifier.await_lake(max(samples), sleep)
-        certifier.catch_up(max(samples), sleep)
+        newest = certifier.await_lake(samples.newest, sleep)
+        certifier.catch_up(samples.newest, sleep)
         closes = certifier.expected.closes
         end = min(newest or 0, max(closes, default=0)) - SETTLED_S * SECOND_NS
         start = max(self._ends.get(symbol, end - every_s * SECOND_NS), end - room_s * SECOND_NS)
@@ -89,8 +90,7 @@ class SkewJob:
             log.info("nothing to certify", symbol=symbol)
             return None
         # A lake that is behind says nothing against the online row: the next certificate looks at another one.
-        told = {close: row for close, row in samples.items() if close <= max(closes)}
-        report, _ = certifier.certify(start, end, told)
+        report, _ = certifier.certify(start, end, samples.until(max(closes)), sleep)
         self._ends[symbol] = end
         return report
 
@@ -100,9 +100,11 @@ class SkewJob:
         if report.revised.rows or report.revised.mismatches:
             views[REVISIONS] = report.revised.rows, report.revised.mismatches
         metrics.set_skew(report.symbol, views, self.now_ns())
+        metrics.set_not_judged(report.symbol, report.not_judged)
         say = log.info if report.passed else log.error
         say("certificate", symbol=report.symbol, start=report.start, end=report.end, cells=report.cells,
             mismatches=report.mismatches, revised_mismatches=report.revised.mismatches,
+            not_judged=sum(report.not_judged.values()), feature_sets=list(report.feature_sets),
             worst=[tally.worst.feature for tally in report.worst()[:3] if tally.worst])
 
     def _write(self) -> None:

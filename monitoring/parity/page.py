@@ -31,7 +31,8 @@ th, td { padding: .35rem .75rem; border-bottom: 1px solid var(--line); text-alig
 tr:last-child td { border-bottom: 0; } th { color: var(--soft); font-weight: 500; white-space: nowrap; }
 .n { text-align: right; } code { font: .85em/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
 """
-_ALIGNED = dict.fromkeys(("rows", "compared", "with a value", "matched", "predictions", "trades", "late"), ' class="n"')
+_ALIGNED = dict.fromkeys(
+    ("rows", "compared", "with a value", "matched", "predictions", "trades", "late", "count"), ' class="n"')
 """Columns of numbers."""
 Found = Mapping[str, Any]
 
@@ -66,6 +67,12 @@ def _symbol(found: Found) -> str:
         _examples("First mismatches", found["examples"]), _revised(revised),
         _table("Predictions that name no inputs", ("reason", "predictions"),
                ((_text(reason), _number(n)) for reason, n in found["unproven_predictions"].items())),
+        _table("Judged under the feature set that it was logged with", ("feature set", "rows", "predictions"),
+               ((_code(name), _number(n["rows"]), _number(n["predictions"]))
+                for name, n in found["feature_sets"].items())),
+        _table("Not judged", ("where", "reason", "count"),
+               ((_text(each["where"]), _text(each["reason"]), _number(each["count"]))
+                for each in found["not_judged"])),
     ))
 
 
@@ -85,6 +92,8 @@ def _difference(worst: Found | None) -> str:
 
 def _raw(feature: Found) -> str:
     raw = feature["worst"]["raw"]
+    if "observations" in raw:
+        return _observations(feature["name"], raw)
     late = f", {_count(raw['late_trades'])} of them late" if raw["late_trades"] else ""
     rows = (_second(second) for second in reversed(raw["newest"]))
     columns = ("second", "seal, partition:offset", "trades", "late", "offsets", "trade ids")
@@ -94,6 +103,17 @@ def _raw(feature: Found) -> str:
         f"to {raw['to']}: {_count(raw['trades'])} trades{late}, {_count(raw['history_bars'])} bars of history, offsets "
         f"{raw['first_offset']} to {raw['last_offset']} of <code>{escape(raw['topic'])}</code>. The newest seconds:</p>"
         + _grid(columns, rows)
+    )
+
+
+def _observations(name: str, raw: Found) -> str:
+    names = ("series", "instrument", "provider", "moment", "known", "value")
+    left = f" and {_count(raw['observations_left_out'])} older ones" if raw["observations_left_out"] else ""
+    return (
+        f"<h3>Raw observations behind <code>{escape(name)}</code></h3>"
+        f"<p>Of <code>{escape(raw['topic'])}</code>, describing moments from {raw['after']} to {raw['to']}, known by "
+        f"{raw['known_by']}: the newest{left}.</p>"
+        + _grid(names, (tuple(_code(str(each[column])) for column in names) for each in raw["observations"]))
     )
 
 

@@ -1,6 +1,6 @@
 """Raw: the records of a symbol's trades topic in the lake, each taken once, and those behind one value.
 
-    tail = RawTail.behind(lake, "BTCUSDT", LOOK_BACK_NS)
+    tail = RawTail.behind(lake, "BTCUSDT", (look_back_s() + 600) * SECOND_NS)
     for records in tail.fresh():                    # then what has come since, whenever it is called again
         running.take(records)
     events(lake, "BTCUSDT", start_ns, end_ns)       # trade ids, seals and offsets of some seconds
@@ -27,9 +27,10 @@ from feature_repo.contracts import (
     Trade,
     UnknownSchema,
 )
-from feature_repo.features import FEATURES, FORECAST_BAR, SEQUENCE_LENGTH
+from feature_repo.features import DECLARED, SEQUENCE_FEATURES, SEQUENCE_LENGTH
+from feature_repo.history import MIRROR_WINDOWS
 from feature_repo.lake_reader import Lake
-from monitoring.parity.report import time_text
+from monitoring.parity.report import MIRROR, time_text
 from streaming.bars import Tick, tick_of
 from streaming.stretch import RECORD_LAG_NS
 from streaming.ticks import TRADE, read_ticks
@@ -40,8 +41,9 @@ MOST_IDS = 40
 """Trade ids of a second that are written out."""
 AT_ONCE = 10_000
 """Records that are Python objects at one time."""
+SLACK_S = 600
 _UNIT_S = {"second": 1, "sixty": 60, "minute": 60}
-_FEATURES = {feature.name: feature for feature in FEATURES}
+_FEATURES = {feature.name: feature for feature in DECLARED}
 
 
 @dataclass
@@ -99,14 +101,34 @@ def reach_s(feature: str) -> int:
     return max((_UNIT_S[need.grid] * (need.length + need.lag + (need.grid == "minute")) for need in needs), default=1)
 
 
+def look_back_s() -> int:
+    """Seconds before a close that its row and its sequence may depend on, by the features' own declarations.
+
+    The oldest line of the sequence is that of a minute 63 whole minutes back; a silent second carries the price of a
+    trade before it, and a market that was away is late with its first minutes: hence the slack.
+
+    >>> 86_400 < look_back_s() < 26 * 3_600
+    True
+    """
+    # A sum since midnight declares the second that it needs, and reads its window.
+    longest = max(max(reach_s(feature.name), feature.window_s) for feature in DECLARED if feature.needs)
+    return longest + SEQUENCE_LENGTH * 60 + SLACK_S
+
+
 def read_span(feature: str, close_ns: int) -> tuple[int, int]:
-    """Start and end, ns, of the time whose events a cell is made of; one of the sequence belongs to its own minute."""
+    """Start and end, ns, of the time whose events a cell is made of; one of the sequence belongs to its own minute.
+
+    >>> read_span("mirror.5m.vwap", 900 * SECOND_NS)[0] // SECOND_NS
+    600
+    """
+    if feature.startswith(f"{MIRROR}."):
+        return close_ns - MIRROR_WINDOWS.get(feature.split(".")[1], 1) * SECOND_NS, close_ns
     if not feature.startswith("sequence["):
         return close_ns - reach_s(feature) * SECOND_NS, close_ns
-    line, column = divmod(int(feature[len("sequence[") : -1]), len(FORECAST_BAR))
+    line, column = divmod(int(feature[len("sequence[") : -1]), len(SEQUENCE_FEATURES))
     last = (close_ns - 1) // MINUTE_NS * MINUTE_NS
     close = close_ns if line == SEQUENCE_LENGTH - 1 else last - (SEQUENCE_LENGTH - 2 - line) * MINUTE_NS
-    return close - reach_s(FORECAST_BAR[column]) * SECOND_NS, close
+    return close - reach_s(SEQUENCE_FEATURES[column]) * SECOND_NS, close
 
 
 def events(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> dict[str, Any]:

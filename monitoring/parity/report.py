@@ -14,16 +14,28 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from feature_repo.contracts import SECOND_NS
-from feature_repo.views import ROW_STATE, ROW_VIEWS, SEQUENCE_VIEW
+from feature_repo.slow_features import SLOW_VIEWS, SlowView
+from feature_repo.views import ROW_STATE, ROW_VIEWS, SEQUENCE_VIEW, SLOW_STATE
 
 EXAMPLES = 10
 MOST_REVISIONS = 100
 """Revised cells that are written out; the rest is counted."""
-ROW, SEQUENCE, PREDICTION = "row", "sequence", "prediction"
-_VIEW = {name: view.name for view in ROW_VIEWS for name in view.names} | {SEQUENCE: SEQUENCE_VIEW.name}
+ROW, SEQUENCE, PREDICTION, MIRROR = "row", "sequence", "prediction", "mirror"
+MIRROR_KEYS = "mirror_keys"
+SLOW_TIMES = ("row", "ts_event")
+"""What is said of a slow row as a whole: whether it is there, and the moment it describes."""
+
+
+def slow_names(view: SlowView) -> tuple[str, ...]:
+    """Names of a slow row's cells as they are counted."""
+    return (*view.names, *(view.state(name) for name in (*SLOW_STATE, *SLOW_TIMES)))
+
+
+_SLOW = {name: f"{view.name}_features" for view in SLOW_VIEWS for name in slow_names(view)}
+_VIEW = {name: view.name for view in ROW_VIEWS for name in view.names} | {SEQUENCE: SEQUENCE_VIEW.name} | _SLOW
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,10 @@ class Report:
     revised: Revised = field(default_factory=Revised)
     unproven_predictions: dict[str, int] = field(default_factory=dict)
     """Reason → logged predictions that name nothing they were made from."""
+    feature_sets: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Feature set → `rows` and `predictions` judged under it, the set they were logged with."""
+    not_judged: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Place and reason → rows (of slow views: cells) that are neither a match nor a mismatch."""
 
     @property
     def cells(self) -> int:
@@ -139,6 +155,15 @@ class Report:
         self._compared(feature, known=True)
         self._differs(Mismatch(where, feature, time_text(second), expected, found), second)
 
+    def under(self, feature_set: str, what: Literal["rows", "predictions"]) -> None:
+        """One row or prediction was judged under the set that it was logged with."""
+        counts = self.feature_sets.setdefault(feature_set, {"rows": 0, "predictions": 0})
+        counts[what] += 1
+
+    def leave(self, where: str, reason: str) -> None:
+        """One thing cannot be judged: it is counted, and neither a match nor a mismatch."""
+        self.not_judged[where, reason] = self.not_judged.get((where, reason), 0) + 1
+
     def by_view(self) -> dict[str, tuple[int, int]]:
         """Feature view (or `predictions`) → cells compared, cells that differ."""
         found: dict[str, tuple[int, int]] = {}
@@ -162,6 +187,9 @@ class Report:
             "features": [_feature(name, tally) for name, tally in self.features.items()],
             "examples": [asdict(example) for example in self.examples],
             "as_revised": asdict(self.revised), "unproven_predictions": self.unproven_predictions,
+            "feature_sets": self.feature_sets,
+            "not_judged": [{"where": where, "reason": reason, "count": count}
+                           for (where, reason), count in self.not_judged.items()],
         }
 
     def _compared(self, name: str, *, known: bool) -> None:
@@ -176,16 +204,32 @@ class Report:
         tally = self.features[_counted_as(mismatch.feature)]
         tally.mismatches += 1
         if tally.worst is None or mismatch.size > tally.worst.size:
-            tally.worst, tally.close_ns = mismatch, second
+            tally.worst, tally.close_ns, tally.raw = mismatch, second, None
 
 
 def view_of(name: str) -> str:
     """The feature view of a name as it is counted.
 
-    >>> view_of("return_1m"), view_of("created"), view_of("prediction.row_hash")
-    ('price_features', 'row_state', 'predictions')
+    >>> view_of("return_1m"), view_of("created"), view_of("prediction.row_hash"), view_of("mirror.5m.vwap")
+    ('price_features', 'row_state', 'predictions', 'mirror_keys')
     """
+    if name.startswith(MIRROR):
+        return MIRROR_KEYS
     return "predictions" if name.startswith(PREDICTION) else _VIEW.get(name, ROW_STATE.name)
+
+
+def is_slow(name: str) -> bool:
+    """Whether a name is of a slow view's rows.
+
+    >>> is_slow("vix_close_1d"), is_slow("macro_row"), is_slow("return_1m")
+    (True, True, False)
+    """
+    return name in _SLOW
+
+
+def foreign(feature_set: str) -> str:
+    """Why what was logged with a feature set is not judged."""
+    return f"feature set {feature_set} is not this code's"
 
 
 def difference(where: str, feature: str, second: int, expected: Any, found: Any) -> Mismatch:

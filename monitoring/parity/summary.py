@@ -20,6 +20,9 @@ def text(found: Mapping[str, Any]) -> str:
         + (f"; {revised['filled_in']} rows filled in later, not judged" if revised["filled_in"] else ""),
     ]
     lines += [f"  unproven    {n} predictions: {why}" for why, n in found["unproven_predictions"].items()]
+    lines += [f"  set         {name}: {n['rows']} rows and {n['predictions']} predictions judged under it"
+              for name, n in found["feature_sets"].items() if len(found["feature_sets"]) > 1]
+    lines += [f"  not judged  {each['count']} in {each['where']}: {each['reason']}" for each in found["not_judged"]]
     lines += [line for feature in found["features"] if feature["worst"] for line in _feature(feature)]
     lines += [
         f"  revised     {cell['feature']} {cell['second']}: {_value(cell['as_known'])} → {_value(cell['as_revised'])}, "
@@ -33,7 +36,12 @@ def text(found: Mapping[str, Any]) -> str:
 def _feature(feature: Mapping[str, Any]) -> list[str]:
     worst = feature["worst"]
     lines = [f"  DIFFERS     {feature['name']}: {feature['mismatches']} of {feature['compared']}; {_mismatch(worst)}"]
-    if raw := worst["raw"]:
+    if (raw := worst["raw"]) and "observations" in raw:
+        newest = raw["observations"][0] if raw["observations"] else None
+        last = f", the newest {newest['value']!r} of {newest['moment']}, known {newest['known']}" if newest else ""
+        lines.append(f"              raw: {len(raw['observations']) + raw['observations_left_out']} observations of "
+                     f"{raw['topic']} known by {raw['known_by']}{last}")
+    elif raw:
         newest = raw["newest"][-1] if raw["newest"] else None
         last = f", the last second trades {_ids(newest)}" if newest else ""
         lines.append(f"              raw: {raw['seconds']} seconds, {raw['trades']} trades, offsets "

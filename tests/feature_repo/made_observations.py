@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 
-from feature_repo.contracts import DAY_NS, HOUR_NS, MARKET, MINUTE_NS, SECOND_NS, Observation, Source
+from feature_repo.contracts import DAY_NS, HOUR_NS, MARKET, MINUTE_NS, SECOND_NS, Bar, Observation, Source
 from feature_repo.slow_features import close_of
 from feature_repo.slow_series import MACRO, SERIES, session_close
 
@@ -60,6 +60,16 @@ def made_closes(symbol: str = "BTCUSDT", count: int = 90, seed: int = 2) -> list
     prices = 60_000 * np.exp(np.cumsum(rng.normal(size=count) * 0.02))
     return [close_of(symbol, at, at + SECOND_NS, round(float(price), 2), "live")
             for at, price in zip(sessions(count), prices, strict=True)]
+
+
+def made_bar(close_ns: int, price: float, created: int | None = None) -> Bar:
+    """A minute bar of the lake's clean zone that nothing but a close is read of."""
+    return Bar(
+        symbol="BTCUSDT", ts_event=close_ns, ts_init=close_ns + SECOND_NS, source="live", session="made", interval_s=60,
+        open_time=close_ns - MINUTE_NS, close_time=close_ns, open=price, high=price, low=price, close=price,
+        volume=1.0, quote_volume=price, vwap=price, trades=1, taker_buy_volume=None,
+        created=close_ns + SECOND_NS if created is None else created, provenance="backfill",
+    )
 
 
 def made_funding(count: int = 60, seed: int = 3, word: str = "BTCUSDT") -> list[Observation]:

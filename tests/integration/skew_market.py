@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +48,8 @@ class Left:
     bars: list[Bar] = field(default_factory=list)
     rows: list[FeatureRow] = field(default_factory=list)
     online: list[OnlineRow] = field(default_factory=list)
+    mirrors: dict[int, Any] = field(default_factory=dict)
+    """Close of an online row → its mirror keys' values."""
     trades: list[Trade] = field(default_factory=list)
     """Late ones too."""
 
@@ -58,6 +62,7 @@ class Left:
         return Left(
             [e for e in self.raw if e.timestamp_ns <= close], [b for b in self.bars if b.close_time <= close],
             [r for r in self.rows if r.ts_event <= close], [o for o in self.online if o.row.ts_event <= close],
+            {at: values for at, values in self.mirrors.items() if at <= close},
             [t for t in self.trades if t.ts_event < close],
         )
 
@@ -123,12 +128,13 @@ def _keep(left: Left, outputs: list[Output]) -> None:
             row = told[ONLINE][-1]
             assert isinstance(row, FeatureRow)
             left.online.append(OnlineRow(row, sequence, {}, None))
+            left.mirrors[row.ts_event] = json.loads(output.mirrors or "")
     left.bars += told[topics.CLEAN]  # type: ignore[arg-type]
     left.rows += told[topics.FEATURES]  # type: ignore[arg-type]
 
 
-def settle(left: Left, settings: Settings) -> LakeWriter:
-    """Write it as the stream and the publisher do: lake, Redis, and a prediction of each online row."""
+def settle(left: Left, settings: Settings, logged: Sequence[Prediction] | None = None) -> LakeWriter:
+    """Write it as the stream and the publisher do: lake, Redis, and a prediction of each online row, or those given."""
     writer = LakeWriter.open(settings.lake)
     writer.write_batch(pa.Table.from_pylist(
         [{
@@ -139,8 +145,9 @@ def settle(left: Left, settings: Settings) -> LakeWriter:
     ).cast(RAW_SCHEMA))
     writer.upsert("clean", left.bars)
     writer.upsert("features", left.rows)
-    writer.upsert("predictions", predictions(left, settings))
-    FeatureStore.open(settings).write([OnlineWrite(one.row, one.sequence, {}) for one in left.online])
+    writer.upsert("predictions", predictions(left, settings) if logged is None else logged)
+    FeatureStore.open(settings).write([
+        OnlineWrite(one.row, one.sequence, left.mirrors[one.row.ts_event]) for one in left.online])
     return writer
 
 

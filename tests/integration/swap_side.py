@@ -5,7 +5,7 @@
 It reads a JSON list a line, a name and what is given to it, and answers with a line of JSON. `train FOLDER` makes a
 model of this code's set. `stream FIRST LAST` goes on with the market from where the state in the run folder stands;
 after each second the model of every slot answers from Redis; `found` are the answers to the row that was there before.
-`features SERVICE…` asks Feast, online and for what was known.
+`features SERVICE…` asks Feast, online and for what was known. `parity FIRST LAST` is this code's certificate of them.
 """
 
 from __future__ import annotations
@@ -20,25 +20,31 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
 
 from bentos.answers import Answers
 from bentos.artefact import Artefact, load_artefact
-from bentos.champion import Chosen
+from bentos.champion import Chosen, answering
 from bentos.metrics import ServiceMetrics
+from bentos.publishing import answer as publish
 from feature_repo import topics
 from feature_repo.catalogue import definitions
-from feature_repo.contracts import HOUR_NS, MINUTE_NS, SECOND_NS, Bar, Message, SecondClosed, Trade
+from feature_repo.contracts import HOUR_NS, MINUTE_NS, SECOND_NS, Bar, Message, Prediction, SecondClosed, Trade
 from feature_repo.feast_config import apply
 from feature_repo.features import FEATURE_SET, FORECAST_BAR
+from feature_repo.lake_layout import RAW_SCHEMA
 from feature_repo.models import live_sets, retired_in_use, slots, unread
 from feature_repo.settings import Settings
 from feature_repo.store import AsyncReader, FeatureStore
+from monitoring.parity.check import Certifier
+from monitoring.parity.sampled import sample
 from streaming.backfill import HISTORY_MINUTES, HISTORY_SECONDS
 from streaming.delivery import online_write
 from streaming.lake import LakeWriter
 from streaming.symbol_stream import ONLINE, Event, SymbolStream, chunk_bytes, dump, load
 from tests.bentos.made import made_artefact
 
+TOPIC = "crypto.btc.trades"
 START = 478_655 * HOUR_NS + 20 * MINUTE_NS
 COMMON = {"symbol": "BTCUSDT", "source": "simulated", "session": "swap"}
 
@@ -106,19 +112,27 @@ def go_on(settings: Settings, first: int, last: int) -> dict[str, Any]:
     store = FeatureStore.open(settings, lambda: START + last * SECOND_NS)
     found = answer(settings, first - 1) if first > 1 else {}
     writer, rows, answers = LakeWriter.open(settings.lake), [], []
+    writer.declare()
+    told: list[Event] = []
+    made: list[Prediction] = []
     for n in range(first, last + 1):
         messages = [*(history() if n == 1 else ()), *second(n)]
-        outputs = stream.apply([
-            Event(0, 1_000_000 * n + i, 1, "crypto.btc.trades", topics.header(m), topics.encode(m))
+        events = [
+            Event(0, 1_000_000 * n + i, START + n * SECOND_NS, TOPIC, topics.header(m), topics.encode(m))
             for i, m in enumerate(messages)
-        ])
+        ]
+        told += events
+        outputs = stream.apply(events)
         features = [topics.decode(o.body, o.schema) for o in outputs if o.topic == topics.FEATURES]
         writer.upsert("features", features)
         assert store.write([online_write(o) for o in outputs if o.topic == ONLINE]) == 1
+        made.append(published(settings, store, n))
         rows.append(features[-1].model_dump())
         answers.append(answer(settings, n))
         saved |= {chunk: chunk_bytes(stream, chunk) for chunk in stream.changed}
         stream.changed.clear()
+    writer.write_batch(raw(told))
+    writer.upsert("predictions", made)
     write_state(settings, stream, saved)
     return {
         "retired": list(retired), "unread": unread(settings), "sets": live_sets(settings), "found": found,
@@ -139,6 +153,37 @@ def answer(settings: Settings, n: int) -> dict[str, Any]:
             await reader.close()
 
     return {slot: asyncio.run(ask(folder)) for slot, folder in slots(settings) if folder.exists()}
+
+
+def published(settings: Settings, store: FeatureStore, n: int) -> Prediction:
+    """What the model that answers publishes of the newest row half a second after second n."""
+    online = store.read("BTCUSDT")
+    assert online is not None
+    chosen = Chosen(artefact(next(folder for _, folder in answering(settings) if folder.exists())), "given")
+    assert chosen.artefact is not None
+    return publish(online.row, online, chosen, START + n * SECOND_NS + SECOND_NS // 2, chosen.artefact.run)
+
+
+def raw(events: list[Event]) -> pa.Table:
+    """Records as the lake query reads them."""
+    schema = RAW_SCHEMA.set(3, pa.field("kafka_timestamp", pa.int64()))
+    return pa.Table.from_pylist([{
+        "topic": TOPIC, "partition": 0, "offset": e.offset, "kafka_timestamp": e.timestamp_ns // 1000,
+        "key": "BTCUSDT", "schema": e.schema, "value": e.body,
+    } for e in events], schema=schema).cast(RAW_SCHEMA)
+
+
+def parity(settings: Settings, first: int, last: int) -> dict[str, Any]:
+    """The certificate of some seconds, by this code."""
+    certifier = Certifier.open(settings, "BTCUSDT", 600)
+    samples = sample(certifier.store, "BTCUSDT", 0, at_once)
+    certifier.catch_up(samples.newest, at_once)
+    start, end = (START + n * SECOND_NS for n in (first - 1, last))
+    return certifier.certify(start, end, samples, at_once)[0].as_dict()
+
+
+def at_once(_seconds: float) -> None:
+    """What is waited for is there."""
 
 
 def features(settings: Settings, service: str) -> dict[str, Any]:
@@ -189,6 +234,8 @@ def main(run_dir: str, redis: str, model: str) -> int:
             found = train(Path(given[0]))
         elif name == "stream":
             found = go_on(settings, *given)
+        elif name == "parity":
+            found = parity(settings, *given)
         else:
             apply(settings)
             found = {service: features(settings, service) for service in given}

@@ -18,25 +18,32 @@ import pyarrow.parquet as pq
 import pytest
 from prometheus_client import REGISTRY
 
-from feature_repo.contracts import MINUTE_NS, SECOND_NS
+from feature_repo.contracts import MINUTE_NS, SECOND_NS, FeatureRow, Prediction
+from feature_repo.feature_sets import Declared
+from feature_repo.features import FEATURE_SET, FORECAST_BAR
 from feature_repo.lake_reader import Lake
 from feature_repo.online_row import OnlineWrite
+from feature_repo.proof import row_hash
 from feature_repo.settings import Settings
-from feature_repo.store import FeatureStore
+from feature_repo.store import FeatureStore, _mirror
 from monitoring.parity import Report, check, lake_rows
 from monitoring.parity.job import SkewJob, certificates
 from monitoring.parity.report import time_text
 from monitoring.parity.summary import text
+from streaming.lake import LakeWriter
 from streaming.mend import reconcile
 from streaming.revisions import time_text as revision_time
 from streaming.stretch import Stretch
 from tests.bentos.made import made_artefact
 from tests.feature_repo.made_bars import START_NS
-from tests.integration.skew_market import LATE_EVERY, SECONDS, SYMBOL, Left, settle, streamed
+from tests.integration.skew_market import LATE_EVERY, SECONDS, SYMBOL, Left, predictions, settle, streamed
 
 pytestmark = pytest.mark.integration
 END_NS = START_NS + SECONDS * SECOND_NS
 REVISED_NS = END_NS + 10 * MINUTE_NS
+LACKED, SWAPPED = "spread_1s", 60
+OLD = Declared("0ld0ld0ld0ld", {n: of for n, of in Declared.here().features.items() if n != LACKED}, {})
+"""A set of before an edit that brought a feature; its rows end with the 60th second."""
 MINUTES = SECONDS // 60 + 8
 """What is certified: the market, and some minutes of its history."""
 
@@ -82,6 +89,33 @@ def put(file: Path, column: str, cells: dict[int, Any]) -> None:
     values = [cells.get(at, value) for at, value in enumerate(table[column].to_pylist())]
     place, field = table.column_names.index(column), table.schema.field(column)
     pq.write_table(table.set_column(place, field, pa.array(values, field.type)), file)
+
+
+def before_an_edit(left: Left, settings: Settings) -> tuple[Left, list[Prediction]]:
+    """The first seconds as a code and a model of the set `OLD` left them, which lacked a feature of this one."""
+    definitions = {name: of for name, of in OLD.features.items() if name in FORECAST_BAR}
+    made_artefact(settings.run_dir / "models" / "old", version="old", feature_set=OLD.feature_set,
+                  feature_definitions=definitions)
+    rows = [as_of_old(row) if START_NS < row.ts_event <= START_NS + SWAPPED * SECOND_NS else row for row in left.rows]
+    by_close = {row.ts_event: row for row in rows}
+    logged = [
+        made.model_copy(update={"model_version": "old", "feature_set": OLD.feature_set,
+                                "row_hash": row_hash(by_close[made.ts_event], OLD.names)})
+        if by_close[made.ts_event].feature_set == OLD.feature_set else made for made in predictions(left, settings)
+    ]
+    return replace(left, rows=rows), logged
+
+
+def as_of_old(row: FeatureRow) -> FeatureRow:
+    return row.model_copy(update={
+        "feature_set": OLD.feature_set,
+        "values": {name: value for name, value in row.values.items() if name != LACKED},
+        "reasons": {name: why for name, why in row.reasons.items() if name != LACKED},
+    })
+
+
+def put_declared(writer: LakeWriter, declared: Declared) -> None:
+    writer.store(f"{writer.root}/{declared.path}", pa.py_buffer(declared.body), own_name=False)
 
 
 def ratio(view: str) -> float | None:
@@ -185,6 +219,106 @@ def test_a_prediction_of_other_bits_or_of_a_model_nobody_has_is_named(left: Left
         ("prediction.sequence_hash", time_text(END_NS), repr("0" * 32)),
         ("prediction.model_version", time_text(END_NS), repr("another")),
     }
+
+
+def test_mirror_keys_are_made_again_from_raw_value_by_value(left: Left, settings: Settings) -> None:
+    settle(left, settings)
+    report = certified(settings)
+    cells = {name: tally for name, tally in report.features.items() if name.startswith("mirror.")}
+    assert set(cells) == {f"mirror.{window}.{name}" for window in ("1m", "5m", "15m")
+                          for name in ("vwap", "volatility", "imbalance", "timestamp", "ttl")}
+    assert {tally.matched for tally in cells.values()} == {1}
+    assert (report.by_view()["mirror_keys"], report.passed) == ((15, 0), True)
+    assert cells["mirror.1m.vwap"].known == cells["mirror.1m.imbalance"].known == 1
+
+
+@pytest.mark.parametrize("name", ["vwap", "volatility", "imbalance"])
+def test_a_mirror_key_of_another_value_is_named_with_its_raw_events(
+    left: Left, settings: Settings, name: str,
+) -> None:
+    settle(left, settings)
+    client, key = FeatureStore.open(settings).client, "features:BTCUSDT:1m"
+    held = json.loads(client.get(key))
+    client.set(key, json.dumps({**held, name: math.nextafter(held[name], math.inf)}))
+    report = certified(settings)
+    assert [(e.where, e.feature, e.ulp, e.second) for e in report.examples] == [
+        ("mirror keys", f"mirror.1m.{name}", 1, time_text(END_NS))]
+    raw = report.features[f"mirror.1m.{name}"].raw
+    assert raw is not None
+    assert raw["seconds"] == 60
+
+
+def test_mirror_keys_of_an_older_second_of_none_and_of_no_json_are_named(left: Left, settings: Settings) -> None:
+    settle(left, settings)
+    store = FeatureStore.open(settings)
+    older = left.online[-11].row.ts_event
+    for window, values in left.mirrors[older].items():
+        store.client.set(f"features:BTCUSDT:{window}", _mirror(values, older))
+    behind = certified(settings)
+    assert [(e.feature, e.expected, e.found) for e in behind.examples] == [
+        ("mirror.row", f"of {time_text(END_NS)} or later, as the row read before them", f"of {time_text(older)}")]
+    store.client.set("features:BTCUSDT:5m", "no JSON")
+    assert {e.feature for e in certified(settings).examples} >= {"mirror.5m.timestamp", "mirror.5m.ttl"}
+    store.client.delete("features:BTCUSDT:1m")
+    assert "mirror.1m.timestamp" in {e.feature for e in certified(settings).examples}
+    for window in left.mirrors[older]:
+        store.client.set(f"features:BTCUSDT:{window}", "no JSON")
+    assert [e.expected for e in certified(settings).examples] == ["JSON with a timestamp"]
+
+
+def test_a_prediction_and_a_row_are_judged_under_the_set_they_were_logged_with(
+    left: Left, settings: Settings,
+) -> None:
+    swapped, logged = before_an_edit(left, settings)
+    writer = settle(swapped, settings, logged)
+    put_declared(writer, OLD)
+    report = certified(settings)
+    assert (report.examples, report.not_judged, report.passed) == ([], {}, True)
+    counts = report.feature_sets
+    assert (counts[OLD.feature_set]["rows"], counts[OLD.feature_set]["predictions"]) == (SWAPPED, SWAPPED)
+    assert counts[FEATURE_SET]["predictions"] == SECONDS - SWAPPED
+    # What the old set lacks is not compared there: everywhere else it is.
+    assert report.features[LACKED].compared <= report.features["return_1m"].compared - SWAPPED
+    assert f"{OLD.feature_set}: {SWAPPED} rows and {SWAPPED} predictions" in text(report.as_dict())
+
+
+@pytest.mark.parametrize("column", ["return_1m", LACKED])
+def test_a_wrong_cell_under_the_old_set_and_one_that_it_lacks_are_mismatches(
+    left: Left, settings: Settings, column: str,
+) -> None:
+    writer = settle(before_an_edit(left, settings)[0], settings, [])
+    put_declared(writer, OLD)
+    file = parquet(settings, "features/**/features.parquet")
+    at = pq.read_table(file, partitioning=None)["ts_event"].to_pylist().index(START_NS + 20 * SECOND_NS)
+    put(file, column, {at: 0.125})
+    wrong = {(e.where, e.feature) for e in certified(settings).examples}
+    # Feast's history shows the same row where one of its instants falls on it.
+    assert {("lake", column)} <= wrong <= {("lake", column), ("feast history", column)}
+
+
+def test_rows_and_predictions_of_a_set_that_is_not_this_codes_are_counted_and_not_judged(
+    left: Left, settings: Settings,
+) -> None:
+    swapped, logged = before_an_edit(left, settings)
+    writer = settle(swapped, settings, logged)
+    put_declared(writer, replace(OLD, features={**OLD.features, "gone_1m": "0" * 12}))
+    job = SkewJob(settings, lambda: (SYMBOL,), lambda: REVISED_NS)
+    job._ends[SYMBOL] = START_NS
+    job.certify_all(at_once)
+    reason = f"feature set {OLD.feature_set} is not this code's"
+    found = job.newest[SYMBOL]
+    assert found["passed"]
+    assert found["not_judged"] == [
+        {"where": "lake", "reason": reason, "count": SWAPPED},
+        {"where": "predictions", "reason": reason, "count": SWAPPED},
+    ]
+    assert set(found["feature_sets"]) == {FEATURE_SET}
+    labels = {"symbol": SYMBOL, "where": "lake", "reason": reason}
+    assert REGISTRY.get_sample_value("candlewick_skew_not_judged", labels) == SWAPPED
+    assert ratio("price_features") == 0.0
+    html = (certificates(settings) / "certificate.html").read_text()
+    assert f"feature set {OLD.feature_set} is not this code&#x27;s" in html
+    assert reason in text(found)
 
 
 def test_a_revised_row_that_does_not_follow_from_its_bars_is_a_mismatch_of_its_own(

@@ -14,10 +14,15 @@ import pytest
 
 from feature_repo import topics
 from feature_repo.contracts import DAY_NS, HOUR_NS, SECOND_NS, Observation
+from feature_repo.feature_sets import Declared, Sets
+from feature_repo.features import FEATURE_SET
 from feature_repo.settings import LOOPBACK
 from feature_repo.slow_features import VIEW_OF
 from feature_repo.slow_series import MACRO, SERIES
 from feature_repo.store import FeatureStore
+from monitoring.parity.report import Report
+from monitoring.parity.sampled import sample
+from monitoring.parity.slow import IN_LAKE, ONLINE, SlowChecker
 from streaming.exchange_context import SESSION, Context
 from streaming.slow_sources import LOCAL_REASON
 from tests.feature_repo.made_observations import observation
@@ -96,6 +101,15 @@ def test_what_is_polled_is_in_the_lake_online_and_in_history_as_it_was_known(sta
     assert online["funding_rate_mean_7d"] == funding["funding_rate_mean_7d"]
     assert online["open_interest_5m"] == pytest.approx(Context(SYMBOL).open_interest(time.time_ns()), rel=0.01)
     assert stack.store.online([SYMBOL], ["funding_features:funding_reasons"])["funding_reasons"] == ["{}"]
+
+    # The certificate makes each of them again of the observations that the pollers told.
+    report, checker = Report(SYMBOL), SlowChecker(stack.lake, SYMBOL, stack.settings.data_dir)
+    seen = sample(stack.store, SYMBOL, 0, time.sleep).slow
+    checker.check(report, (now - HOUR_NS, time.time_ns()), None, seen, time.sleep)
+    assert (report.examples, report.places[ONLINE]) == ([], 3)
+    assert report.places[IN_LAKE] >= 4
+    assert Sets.open(stack.lake).of(FEATURE_SET) == (Declared.here(),)
+    assert stack.lake.filesystem.get_file_info(f"{stack.lake.root}/{Declared.here().path}").is_file
 
     old = at(stack, settled + VIEW_OF["funding"].ttl_ns + HOUR_NS).online([SYMBOL], "context_v1")
     assert (old["funding_rate_8h"], old["fear_greed_1d"]) == ([None], [44.0]), "age is judged on read, view by view"

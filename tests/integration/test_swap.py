@@ -32,7 +32,7 @@ EDITED = """    Feature("range_15m_v2", "price", "log return", 900, "ohlcv_1m",
 
 def edited_copy(to: Path) -> Path:
     """This tree with `range_15m` edited: the new formula under a name of its own, the old one retired."""
-    for package in ("feature_repo", "streaming", "bentos", "tests", "config"):
+    for package in ("feature_repo", "streaming", "bentos", "monitoring", "tests", "config"):
         shutil.copytree(ROOT / package, to / package, ignore=shutil.ignore_patterns("__pycache__"))
     path = to / "feature_repo" / "features.py"
     source = path.read_text()
@@ -108,6 +108,19 @@ def test_both_models_answer_throughout_a_swap_and_then_the_old_set_goes(
     assert [(each["feature_set"], each["declared"], each["retired"]) for each in during["sets"]] == [
         (sets[1]["feature_set"], True, []), (sets[0]["feature_set"], False, ["range_15m"]),
     ]
+    # The certificate judges each row and prediction under the set it was logged with: here by the code that knows both,
+    old, new = sets[0]["feature_set"], sets[1]["feature_set"]
+    both = edited("parity", 1, 80)
+    assert (both["examples"], both["not_judged"], both["passed"]) == ([], [], True)
+    # (the old model made every prediction; the online row is a row of the new set too)
+    assert both["feature_sets"] == {old: {"rows": 40, "predictions": 80}, new: {"rows": 41, "predictions": 0}}
+    # and here by that of before the edit, which does not know the new one.
+    early = swap_side.parity(settings, 1, 80)
+    assert (early["examples"], early["passed"], list(early["feature_sets"])) == ([], True, [old])
+    assert {each["where"]: each["count"] for each in early["not_judged"]} == {
+        "lake": 40, "online": 1, "predictions": 40}
+    assert {each["reason"] for each in early["not_judged"]} == {f"feature set {new} is not this code's"}
+
     shutil.rmtree(shadow)
     behind = swap_side.answer(settings, 80)
     assert behind["champion"] == during["answers"][-1]["champion"], "a new row is read by the old code"
@@ -140,3 +153,9 @@ def test_both_models_answer_throughout_a_swap_and_then_the_old_set_goes(
     assert {row["values"]["range_15m"] for row in after["rows"]} == {None}
     assert {row["reasons"]["range_15m"] for row in after["rows"]} == {"retired"}
     assert all(row["values"]["range_15m_v2"] is not None for row in after["rows"])
+
+    left = edited("parity", 1, 85)
+    assert (left["examples"], left["passed"]) == ([], True)
+    assert left["feature_sets"] == {old: {"rows": 40, "predictions": 0}, new: {"rows": 46, "predictions": 5}}
+    assert left["not_judged"] == [
+        {"where": "predictions", "reason": f"model old of feature set {old} is gone", "count": 80}]

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from candlewick import app
-from feature_repo.contracts import DAY_NS, HOUR_NS, SECOND_NS, Bar, Observation, StoreUnavailable
+from feature_repo.contracts import DAY_NS, HOUR_NS, MINUTE_NS, Observation, StoreUnavailable
 from feature_repo.lake_reader import Lake
 from feature_repo.slow_features import SLOW_VIEWS, SlowRow, rows
 from feature_repo.slow_series import session_close
@@ -23,6 +23,7 @@ from tests.feature_repo.made_observations import (
     END_NS,
     LAST_DAY,
     everything,
+    made_bar,
     made_closes,
     made_fear_greed,
     made_funding,
@@ -146,10 +147,31 @@ def test_after_a_restart_the_newest_rows_of_the_lake_are_written_online(tmp_path
     assert late.rows == [], "too old to be an answer"
 
 
+def test_what_a_backfill_adds_while_the_stream_runs_is_online_within_five_minutes(tmp_path: Path) -> None:
+    online, now = Online(), [END_NS]
+    writer = LakeWriter.open(tmp_path.as_uri())
+    lake = Lake(writer.filesystem, writer.root)
+    slow = SlowRows(lake, writer, online.write, lambda: FOLLOWED, lambda: now[0])
+    slow([])
+    told = made_fear_greed(3)
+    added = rows(SLOW_VIEWS[2], "ETHUSDT", told, told)
+    writer.add_revision("fear_greed", added, "backfill")
+    for after_ns, expected in ((5 * MINUTE_NS - 1, []), (5 * MINUTE_NS, [added[-1]]), (5 * MINUTE_NS + 1, [added[-1]])):
+        now[0] = END_NS + after_ns
+        for _ in FOLLOWED:
+            slow([])
+        assert online.rows == expected
+    now[0] = END_NS + 10 * MINUTE_NS
+    slow([])
+    assert online.rows == [added[-1]], "one symbol's turn a batch"
+    slow([])
+    assert online.rows == [added[-1], added[-1]]
+
+
 def test_a_beta_reads_the_lakes_own_closes_as_they_were_known(tmp_path: Path) -> None:
     writer = LakeWriter.open(tmp_path.as_uri())
-    bars = [bar(o.ts_event, o.value) for o in made_closes(count=30)]
-    revised = bar(bars[-1].close_time, 1.0, created=END_NS + 9 * DAY_NS)
+    bars = [made_bar(o.ts_event, o.value) for o in made_closes(count=30)]
+    revised = made_bar(bars[-1].close_time, 1.0, created=END_NS + 9 * DAY_NS)
     for each in (*bars, revised):
         writer.upsert("clean", [each])
     told = [o.model_copy(update={"source": "live"}) for o in made_macro(30)]
@@ -183,15 +205,6 @@ def test_of_two_words_on_one_moment_the_first_and_each_change_count(tmp_path: Pa
     at = END_NS // DAY_NS * DAY_NS
     told = [observation("fear_greed", at, value, created=at + n) for n, value in enumerate((40.0, 40.0, 41.0, 40.0))]
     assert [o.value for o in new_among(lake_of(tmp_path), told)] == [40.0, 41.0, 40.0]
-
-
-def bar(close_ns: int, price: float, created: int | None = None) -> Bar:
-    return Bar(
-        symbol="BTCUSDT", ts_event=close_ns, ts_init=close_ns + SECOND_NS, source="live", session="made", interval_s=60,
-        open_time=close_ns - 60 * SECOND_NS, close_time=close_ns, open=price, high=price, low=price, close=price,
-        volume=1.0, quote_volume=price, vwap=price, trades=1, taker_buy_volume=None,
-        created=close_ns + SECOND_NS if created is None else created, provenance="backfill",
-    )
 
 
 # --- the data folder's files ---
