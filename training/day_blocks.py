@@ -123,11 +123,13 @@ def slope_draws(blocks: DayBlocks, outcome_N: Floats, logit_N: Floats, fitted: t
     `fitted` is that slope and intercept. A whole fit of each draw differs from the step by the square of what the step
     moves, and would take a thousand times as long.
     """
-    p_N = 1 / (1 + np.exp(-(fitted[0] * logit_N + fitted[1])))
+    p_N = 1 / (1 + np.exp(-np.clip(fitted[0] * logit_N + fitted[1], -30, 30)))  # as `platt_fit` does
     missed_N, weight_N = outcome_N - p_N, p_N * (1 - p_N)
     missed, missed_x, w, wx, wxx = (blocks.sums(column) for column in (
         missed_N, missed_N * logit_N, weight_N, weight_N * logit_N, weight_N * logit_N**2))
-    return np.asarray(fitted[0] + _over(w * missed_x - wx * missed, w * wxx - wx**2))
+    curved = w * wxx - wx**2
+    # Chances of one value, or all but 0 and 1, have no slope that a draw could move.
+    return np.asarray(fitted[0] + _over(w * missed_x - wx * missed, np.where(curved > 1e-9 * w * wxx, curved, 0.0)))
 
 
 def auc_draws(blocks: DayBlocks, outcome_N: Floats, p_N: Floats, bins: int = AUC_BINS) -> Floats:

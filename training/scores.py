@@ -206,7 +206,7 @@ def _interval(scored: Scored, k: int, h: int) -> Found:
     moved, bound = np.abs(scored.returns[h]), scored.return_bound_NK[:, k]
     known = np.isfinite(moved) & np.isfinite(bound)
     if not known.any():
-        return {"level": LEVEL, **_unknown("coverage", "interval_score_bps")}
+        return {"level": LEVEL, **_unknown("coverage", "coverage_by_volatility", "interval_score_bps")}
     blocks, volatility = DayBlocks.of(scored.days[known]), scored.rv_hat_NK[known, k]
     hour = scored.rv_hour_N[known] * np.sqrt(h)
     moved, bound = moved[known], bound[known]
@@ -242,7 +242,7 @@ def _band(scored: Scored) -> Found:
     y: Floats = scored.rv_NK[:, HORIZONS.index(15)]
     known: NDArray[np.bool_] = np.isfinite(y) & np.isfinite(scored.rv_low_N) & np.isfinite(scored.rv_high_N)
     if not known.any():
-        return {"level": LEVEL, **_unknown("coverage")}
+        return {"level": LEVEL, **_unknown("coverage", "coverage_by_volatility")}
     blocks = DayBlocks.of(scored.days[known])
     below, above = ((y[known] < scored.rv_low_N[known]).astype(np.float64),
                     (y[known] > scored.rv_high_N[known]).astype(np.float64))

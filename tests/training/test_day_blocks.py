@@ -66,6 +66,14 @@ def test_one_newton_step_is_as_good_as_a_fit_of_the_draw() -> None:
     assert fitted[0] == pytest.approx(0.8, abs=4 * spread)
 
 
+def test_odds_without_end_overflow_nothing() -> None:
+    far = np.where(OUTCOME > 0, 13.8, -13.8)
+    steps = slope_draws(BLOCKS, OUTCOME, far, (500.0, 0.0))
+    assert np.isfinite(steps).all()
+    same = slope_draws(BLOCKS, OUTCOME, np.full(N, -1.0), (1.0, 0.0))
+    assert np.isnan(same).all(), "one chance for all has no slope"
+
+
 def test_the_interval_of_a_calibration_error_is_around_it() -> None:
     error = metrics.calibration_error(OUTCOME, P)
     ends = BLOCKS.ends(ece_draws(BLOCKS, OUTCOME, P))

@@ -74,6 +74,8 @@ def test_what_a_model_does_not_forecast_is_null_and_the_rest_is_scored() -> None
     assert found["direction"]["auc"] is None
     assert found["risk"]["auc"] is not None
     assert "qlike_over_har" not in found["volatility"]["5"]
+    silent = scores(replace(made(), return_bound_NK=np.full((DAYS * 1440, 3), np.nan), rv_low_N=unknown))
+    assert silent["intervals"]["5"]["coverage_by_volatility"] is silent["intervals"]["band_15"]["coverage"] is None
 
 
 def test_differences_are_paired_and_a_model_does_not_differ_from_itself() -> None:
