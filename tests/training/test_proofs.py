@@ -31,7 +31,7 @@ from training.scoring import Answers, artefact_answers, model_answers, scored_ro
 from training.stack import Stack
 from training.targets import targets
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 SMALL = FitConfig(epochs=1, stride=4, batch=256, seed=1, trees=40)
 TABULAR = ("logistic", "gradient_boosting")
 SHUFFLES = {"logistic": 4, "gradient_boosting": 2}
@@ -199,7 +199,7 @@ def test_a_model_trained_without_a_leak_is_not_suspicious(table: TrainingSet) ->
 
 @pytest.fixture(scope="module")
 def twice(table: TrainingSet) -> list[dict[str, bytes]]:
-    """Two trainings under one seed: the graphs of the stack and of each of its members."""
+    """Two trainings under one seed: the stack's exported graph, and what each of its members learnt."""
     return [trainings(table) for _ in range(2)]
 
 
@@ -208,9 +208,11 @@ def trainings(table: TrainingSet) -> dict[str, bytes]:
     stack = fit_model("stack", table, config).model
     assert isinstance(stack, Stack)
     calibrate(stack, table, stride=3)
-    models = {"stack": stack, **dict(stack.members.items())}
-    graphs = {name: onnx_bytes(model) for name, model in models.items()}
-    return graphs | {"weights of the transformer": weights(stack.members["transformer"])}
+    assert stack.bank is not None
+    return {
+        "stack": onnx_bytes(stack), "gradient_boosting": stack.bank.node("x", "y").SerializeToString(),
+        "transformer": weights(stack.members["transformer"]), "har": stack.members["har"].har_GK.numpy().tobytes(),
+    }
 
 
 def weights(model: Forecaster) -> bytes:
@@ -219,10 +221,10 @@ def weights(model: Forecaster) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["stack", *STACKED, "weights of the transformer"])
+@pytest.mark.parametrize("what", ["stack", *STACKED])
 def test_two_trainings_with_one_seed_are_equal_bit_for_bit(twice: list[dict[str, bytes]], what: str) -> None:
     first, second = (each[what] for each in twice)
-    assert len(first) > 1_000
+    assert any(first)
     assert first == second
 
 
@@ -230,5 +232,5 @@ def test_two_trainings_with_one_seed_are_equal_bit_for_bit(twice: list[dict[str,
 def test_another_seed_is_another_model(table: TrainingSet, twice: list[dict[str, bytes]]) -> None:
     config = FitConfig(epochs=1, stride=8, batch=256, seed=4, trees=30)
     other = weights(fit_model("transformer", table, config).model)
-    assert len(other) == len(twice[0]["weights of the transformer"])
-    assert other != twice[0]["weights of the transformer"]
+    assert len(other) == len(twice[0]["transformer"])
+    assert other != twice[0]["transformer"]
