@@ -1,4 +1,4 @@
-"""A family is worth what is lost without it: nothing of a withheld column is left, and the one that matters is missed."""
+"""A family is worth what is lost without it: nothing of a withheld column is left, and what matters is missed."""
 
 from __future__ import annotations
 
