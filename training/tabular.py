@@ -230,6 +230,7 @@ def fit_boosting(table: TrainingSet, budget: Budget) -> Forecaster:
     at, tune = table.part("train", budget.stride), table.part("calibration", 5)
     model = with_har(TreeForecaster(bar_columns()), table, budget)
     x, x_tune = tabular(model, table, at), tabular(model, table, tune)
+    x[:, np.isnan(x).all(axis=0)] = 0.0  # scikit-learn has no bins for what is null throughout; no tree will read it
     members: list[Any] = []
     told, outputs = f"gradient boosting, seed {budget.seed}", len(HORIZONS) + len(CHANCES)
     for y, y_tune in zip(_ln_ratios(table, at, model).T, _ln_ratios(table, tune, model).T, strict=True):

@@ -14,7 +14,7 @@ from training.fitting import FitConfig
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_every_stage_and_every_graph_is_measured_beside_its_baseline(tmp_path: Path) -> None:
     config = FitConfig(epochs=1, stride=20, batch=256, trees=20)
     found = bench.run(Settings(data_dir=tmp_path / "none"), 22_000, "gradient_boosting", config=config)
