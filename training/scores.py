@@ -39,6 +39,8 @@ RISK_ALERT = 0.7
 LEVEL = 0.8
 """Of the return intervals and of the volatility band."""
 QUINTILES = 5
+NO_RISE = 1e-6
+"""Of the mean log likelihood by slope and intercept: below it, that is its top."""
 Found = dict[str, Any]
 
 
@@ -171,12 +173,22 @@ def _of_both_classes(y: Floats, q: Floats, blocks: DayBlocks) -> dict[str, tuple
                         skill and {**skill, "low": 1 - skill["high"], "high": 1 - skill["low"]}),
         "reliability_slope": (None, None),
     }
-    if np.ptp(q) > 0:
-        clipped = np.clip(q, 1e-6, 1 - 1e-6)
-        logit = np.log(clipped / (1 - clipped))
-        fitted = platt_fit(logit, y)
+    clipped = np.clip(q, 1e-6, 1 - 1e-6)
+    logit = np.log(clipped / (1 - clipped))
+    if (fitted := reliability_fit(logit, y)) is not None:
         found["reliability_slope"] = (fitted[0], blocks.ends(slope_draws(blocks, y, logit, fitted)))
     return found
+
+
+def reliability_fit(logit: Floats, outcome: Floats) -> tuple[float, float] | None:
+    """Slope and intercept of the outcome on the logit; None where a logit parts the outcomes, or Newton found no top."""
+    came, not_came = logit[outcome > 0.5], logit[outcome <= 0.5]
+    if came.min() >= not_came.max() or not_came.min() >= came.max():
+        return None
+    slope, intercept = platt_fit(logit, outcome)
+    p = 1 / (1 + np.exp(-np.clip(slope * logit + intercept, -30, 30)))
+    rise = np.abs([np.mean(logit * (outcome - p)), np.mean(outcome - p)])
+    return (slope, intercept) if np.isfinite(rise).all() and (rise < NO_RISE).all() else None
 
 
 def _risk(scored: Scored) -> Found:

@@ -10,7 +10,7 @@ import pytest
 
 from feature_repo.contracts import DAY_NS, MINUTE_NS
 from training.scored import RETURN_HORIZONS, Scored
-from training.scores import differences, scores
+from training.scores import differences, reliability_fit, scores
 
 DAYS, START = 12, 19_800 * DAY_NS
 
@@ -171,3 +171,19 @@ def test_a_market_of_one_volatility_and_one_class_has_no_score_that_needs_two() 
     for name in ("auc", "brier_skill", "reliability_slope"):
         assert (found["risk"][name], found["risk"]["interval"][name]) == (None, None)
     json.dumps(found, allow_nan=False)
+
+
+def test_a_slope_is_null_where_the_forecast_parts_the_outcomes_and_no_line_fits() -> None:
+    logit = np.array([-13.8] * 2000 + [-13.0] * 9 + [2.0])
+    outcome = (logit > -13.5).astype(np.float64)
+    assert reliability_fit(logit, outcome) is None
+    assert reliability_fit(np.full(10, -1.0), np.array([0.0, 1.0] * 5)) is None, "a constant has no slope"
+    mixed = np.tile([0.0, 1.0, 1.0], 700)[:2010]
+    found = reliability_fit(np.tile([-1.0, -1.0, 1.0], 700)[:2010], mixed)
+    assert found is None, "every one above came: the line is a step"
+    rng = np.random.default_rng(0)
+    honest = rng.normal(-1, 1, 20_000)
+    came = (rng.random(20_000) < 1 / (1 + np.exp(-honest))).astype(np.float64)
+    slope, intercept = reliability_fit(honest, came) or (np.nan, np.nan)
+    assert slope == pytest.approx(1, abs=0.06)
+    assert intercept == pytest.approx(0, abs=0.06)
