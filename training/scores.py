@@ -181,7 +181,7 @@ def _of_both_classes(y: Floats, q: Floats, blocks: DayBlocks) -> dict[str, tuple
 
 
 def reliability_fit(logit: Floats, outcome: Floats) -> tuple[float, float] | None:
-    """Slope and intercept of the outcome on the logit; None where a logit parts the outcomes, or Newton found no top."""
+    """Slope and intercept of the outcome on the logit; None where the logit parts the outcomes or there is no top."""
     came, not_came = logit[outcome > 0.5], logit[outcome <= 0.5]
     if came.min() >= not_came.max() or not_came.min() >= came.max():
         return None
