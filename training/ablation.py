@@ -12,8 +12,7 @@ parts are those of `training.walkforward`; a result is a file of one (block, fam
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from feature_repo.features import FEATURE_SET, FEATURES, FORECAST_BAR
+from feature_repo.features import FEATURES, FORECAST_BAR
 from feature_repo.progress import Say
 from training.bar_files import BarForm, read_bars
 from training.baselines import HAR_LAGS
+from training.card_scores import figure
 from training.dataset import KnownRows, TrainingSet, assemble, kernel_rows, pooled
 from training.evaluation import calibrated_facts, iso
 from training.fitting import FitConfig
@@ -34,8 +34,7 @@ from training.scored import Scored
 from training.scored_file import joined
 from training.scores import differences
 from training.scoring import Answers, Facts, model_answers, scored_rows
-from training.targets import LABELS
-from training.walkforward import blocks_of, windows_before
+from training.walkforward import blocks_of, identity_of, windows_before
 
 Found = dict[str, Any]
 WHOLE = "nothing"
@@ -61,7 +60,7 @@ class Ablation:
 
     def config(self) -> FitConfig:
         """The budget of every fit."""
-        plain = FitConfig(seed=self.seed)
+        plain = FitConfig(seed=self.seed, budget_s=math.inf)
         return replace(plain, epochs=1, stride=10, batch=256, trees=30) if self.quick else plain
 
 
@@ -110,9 +109,8 @@ def run(plan: Ablation, folder: Path, say: Say) -> Found:
 
 def identity(plan: Ablation, rows: KnownRows) -> str:
     """Names everything that decides a result."""
-    facts = {"content": rows.content, "blocks": plan.blocks, "days": plan.days, "model": plan.model,
-             "feature_set": FEATURE_SET, "labels": LABELS, "budget": asdict(plan.config()), "families": families()}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return identity_of(rows, {"blocks": plan.blocks, "days": plan.days, "model": plan.model,
+                              "budget": asdict(plan.config()), "families": families()})
 
 
 def _of_block(plan: Ablation, table: TrainingSet, place: Path, b: int, say: Say) -> Iterator[tuple[str, Scored]]:
@@ -173,7 +171,7 @@ def text(found: Found) -> str:
     order = sorted(found["families"], key=lambda name: -found["ablation"].get(name, {"value": 0.0})["value"])
     for name in order:
         held = found["families"][name]["without_minus_with"]
-        told = [f"{key} {held[key]['value']:+.4f} [{held[key]['low']:+.4f}, {held[key]['high']:+.4f}]"
+        told = [f"{key} {figure({key: held[key]['value'], 'interval': {key: held[key]}}, key, sign='+')}"
                 for key in ("qlike_5", "qlike_15", "qlike_60", "auc_risk", "auc_spike_15", "auc_up") if held.get(key)]
         lines.append(f"{name}: {'; '.join(told)}")
     return "\n".join(lines)

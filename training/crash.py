@@ -20,9 +20,10 @@ import numpy as np
 from feature_repo.contracts import DAY_NS, HOUR_NS
 from feature_repo.grid import Floats, Ints
 from feature_repo.progress import Say
-from training import metrics
 from training.bar_files import BarForm, parse_time, read_bars
+from training.card_scores import figure
 from training.dataset import PARTS, TrainingSet, assemble, kernel_rows, pooled
+from training.day_blocks import DayBlocks
 from training.evaluation import calibrated_facts, iso
 from training.fitting import FitConfig
 from training.klines import stretches
@@ -113,7 +114,8 @@ def precision_above(scored: Scored, threshold: float) -> Found | None:
     fired = known & (scored.risk_score_N > threshold)
     if not fired.any():
         return None
-    return metrics.day_block_interval(scored.risky_N[fired], scored.days[fired]).as_dict()
+    risky, blocks = scored.risky_N[fired], DayBlocks.of(scored.days[fired])
+    return {"value": float(risky.mean()), **(blocks.mean(risky) or {"low": None, "high": None, "days": blocks.days})}
 
 
 def hour_by_hour(scored: Scored, span_ns: tuple[int, int]) -> Found:
@@ -146,11 +148,10 @@ def text(found: Found) -> str:
     """For people: the scores on one line, then a line an hour."""
     risk, crash = found["risk"], found["crash"]
     precision = found["precision_interval"]
-    told = "never above" if precision is None else (
-        f"{precision['value']:.3f} [{precision['low']:.3f}, {precision['high']:.3f}] above")
-    auc = risk["interval"]["auc"]
-    head = (f"{found['model']}: risk AUC {risk['auc']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}], precision "
-            f"{told} {RISK_ALERT}, {risk['n']:,} minutes; {'passed' if found['passed'] else 'failed'}")
+    shown = {"precision": precision and precision["value"], "interval": {"precision": precision}}
+    told = "never above" if precision is None else f"{figure(shown, 'precision', 3)} above"
+    head = (f"{found['model']}: risk AUC {figure(risk, 'auc', 3)}, precision {told} {RISK_ALERT}, {risk['n']:,} "
+            f"minutes; {'passed' if found['passed'] else 'failed'}")
     share = (f"crash: {crash['above_0.7']:.0%} of minutes above 0.7, {crash['above_0.5']:.0%} above 0.5, "
              f"{crash['turned_out_risky']:.0%} turned out risky")
     hours = [f"{h['hour']}  median {h['median']:.2f}  least {h['least']:.2f}  risky {h['turned_out_risky']:.0%}"

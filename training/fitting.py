@@ -68,6 +68,8 @@ class Fitted:
     model: Forecaster
     history: list[dict[str, float]]
     seconds: float
+    stopped_by_clock: bool = False
+    """Whether it would have gone on but for `FitConfig.budget_s`: then another machine fits another model."""
 
 
 def outcomes(table: TrainingSet, at: Ints) -> np.ndarray:
@@ -92,6 +94,7 @@ def fit(
     steps = config.epochs * (len(table.part("train", config.stride)) // config.batch + 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=0.15)
     best, kept, history = float("inf"), copy.deepcopy(model.state_dict()), []
+    epoch, waited, late = 0, 0, False
     for epoch in range(config.epochs):
         trained = _epoch(table, model, average, optimizer, schedule, config, epoch)
         loss = part_loss(average, table, "calibration", stride=5)
@@ -100,10 +103,12 @@ def fit(
         if loss < best:
             best, kept = loss, copy.deepcopy(average.state_dict())
         waited = epoch - min(range(len(history)), key=lambda i: history[i]["calibration_loss"])
-        if waited >= config.patience or clock() - start > config.budget_s:
+        late = clock() - start > config.budget_s
+        if waited >= config.patience or late:
             break
     average.load_state_dict(kept)
-    return Fitted(average.eval().cpu(), history, clock() - start)
+    stopped = late and waited < config.patience and epoch + 1 < config.epochs
+    return Fitted(average.eval().cpu(), history, clock() - start, stopped)
 
 
 def place() -> torch.device:

@@ -50,7 +50,9 @@ def keep(path: Path, name: str, model: Forecaster, facts: Facts) -> None:
     """Write the whole file or nothing."""
     arrays: dict[str, Any] = {f"state/{key}": value.numpy() for key, value in model.state_dict().items()}
     arrays |= {} if model.bank is None else {f"trees/{key}": value for key, value in model.bank.arrays().items()}
-    about = json.dumps({"model": name, "return_bounds": facts.return_bounds, "speaks_of": facts.speaks_of})
+    about = json.dumps({
+        "model": name, "return_bounds": facts.return_bounds, "ood": facts.ood, "speaks_of": facts.speaks_of,
+    })
     made = path.with_suffix(".tmp.npz")
     np.savez_compressed(made, about=np.array(about), **arrays)
     made.rename(path)
@@ -68,4 +70,4 @@ def read(path: Path) -> tuple[Forecaster, Facts]:
     model.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
     if trees:
         model.bank = TreeBank.of_arrays(trees)
-    return model.eval(), Facts(tuple(about["return_bounds"]), None, tuple(about["speaks_of"]))
+    return model.eval(), Facts(tuple(about["return_bounds"]), about["ood"], tuple(about["speaks_of"]))

@@ -10,7 +10,7 @@ as `<name>-simulated`.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,21 +57,27 @@ def registered_name(kind: str, name: str = MODEL_NAME) -> str:
     return name if kind == "live" else f"{name}-{kind}"
 
 
-def judge(report: Mapping[str, Any], kind: str, champion: Mapping[str, Any] | None = None) -> Verdict:
+def judge(
+    report: Mapping[str, Any], kind: str, champion: Mapping[str, Any] | None = None, lacking: Sequence[str] = (),
+) -> Verdict:
     """The promotion gate on an evaluation's report.
 
-    The model's QLIKE must not be above HAR's at any horizon (upper end of the paired interval ≤ 0 at 15 minutes),
-    direction must not lose to the base rate, risk must be calibrated, the band must cover, and on the same rows the
-    model must not be worse than the present champion, where there is one: `champion` is what
-    `training.scores.differences` says of the two.
+    The model's QLIKE must be below HAR's at every horizon (upper end of the paired interval < 0 at 15 minutes), with an
+    answer to every row and, in the default registry, on enough of them; direction must not lose to the base rate, risk
+    must be calibrated, the band must cover, and on the same rows the model must not be worse than the present champion,
+    where there is one: `champion` is what `training.scores.differences` says of the two, `lacking` the symbols that it
+    has learnt and the model has not.
     """
     against_har = report["baselines"]["har"]["model_minus_it"]
-    checks = [_not_above(f"qlike_{h}m_minus_har", against_har.get(f"qlike_{h}"), certain=h == CERTAIN_HORIZON)
+    checks = [_below(f"qlike_{h}m_minus_har", against_har.get(f"qlike_{h}"), certain=h == CERTAIN_HORIZON)
               for h in report["volatility"]]
     checks += [_direction_check(report["direction"]), _risk_check(report["risk"]),
-               _band_check(report["intervals"]["band_15"])]
+               _band_check(report["intervals"]["band_15"]), _answers_check(report["volatility"])]
+    if kind == "live":
+        checks.append(_evidence_check(report["volatility"][CERTAIN_HORIZON]))
     if champion is not None:
-        checks.append(_not_above("qlike_15m_against_champion", champion.get("qlike_15"), certain=False))
+        checks += [_below("qlike_15m_against_champion", champion.get("qlike_15"), certain=False),
+                   Check("knows_the_champions_symbols", not lacking, f"without {', '.join(lacking) or 'none'}")]
     return Verdict(registered_name(kind), all(c.passed for c in checks), tuple(checks))
 
 
@@ -82,12 +88,24 @@ def unjudged(kind: str) -> Verdict:
     ))
 
 
-def _not_above(name: str, difference: Mapping[str, Any] | None, certain: bool) -> Check:
-    """A paired difference of losses that is not above 0; `certain`: nor is the upper end of its interval."""
+def _answers_check(volatility: Mapping[str, Any]) -> Check:
+    """A model may not pass by saying nothing of the hard rows."""
+    silent = sum(each.get("unanswered", 0) for each in volatility.values())
+    return Check("every_row_answered", silent == 0, f"{silent} without a forecast")
+
+
+def _evidence_check(volatility: Mapping[str, Any]) -> Check:
+    """An interval of few days says "certain" of what is not."""
+    enough = "evidence" not in volatility and volatility["n"] > 0
+    return Check("enough_rows", enough, f"n_eff {volatility.get('n_eff', 0)}")
+
+
+def _below(name: str, difference: Mapping[str, Any] | None, certain: bool) -> Check:
+    """A paired difference of losses that is below 0; `certain`: so is the upper end of its interval."""
     if difference is None:
         return Check(name, passed=False, found="no volatility is forecast")
     bound = difference["high"] if certain else difference["value"]
-    return Check(name, bound is not None and bound <= 0, _shown(difference["value"], difference))
+    return Check(name, bound is not None and bound < 0, _shown(difference["value"], difference))
 
 
 def _direction_check(direction: Mapping[str, Any]) -> Check:

@@ -116,6 +116,7 @@ def _volatility(scored: Scored, k: int, h: int) -> Found:
     if not known.any():
         return _unknown("qlike", "r2_log", "log_bias", "mean_squared_ratio")
     left_out, blocks = int((~np.isfinite(y)).sum()), DayBlocks.of(scored.days[known])
+    unanswered = int((np.isfinite(y) & ~np.isfinite(f)).sum())
     y, f, har = y[known], f[known], har[known]
     loss, bias, squares = metrics.qlike_loss(y, f), np.log(f) - np.log(y), (y / f) ** 2
     varies = np.ptp(y) > 0  # a market whose volatility never changed leaves nothing to explain
@@ -126,7 +127,7 @@ def _volatility(scored: Scored, k: int, h: int) -> Found:
             "qlike": blocks.mean(loss), "r2_log": blocks.ends(r2_log_draws(blocks, y, f)) if varies else None,
             "log_bias": blocks.mean(bias), "mean_squared_ratio": blocks.mean(squares),
         },
-        "left_out": left_out, **_evidence(len(y), h),
+        "left_out": left_out, "unanswered": unanswered, **_evidence(len(y), h),
     }
     if np.isfinite(har).all():
         ratio = _ratio(blocks, loss, metrics.qlike_loss(y, har))

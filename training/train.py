@@ -203,12 +203,13 @@ def _judged(
     """The test part's scores and what the gate says of them; baselines have the model's budget."""
     budget = config.fitting(config.seeds[0])
     report, scored, _ = judge_test_part(folder, table, costs, budget, GATE_BASELINES, LOG.info)
-    against = None
+    against, lacking = None, []
     if champion is not None:
         other = _scored(champion, table)
         against = differences(scored, other)
+        lacking = sorted(set(card.read_meta(champion)["symbol"].split("+")) - set(table.rows.symbol.split("+")))
         report["champion"] = {"version": other.model, "model_minus_it": against}
-    return report, registry.judge(report, _kind(table, config), against)
+    return report, registry.judge(report, _kind(table, config), against, lacking)
 
 
 def _scored(folder: Path, table: TrainingSet) -> Scored:
@@ -257,6 +258,7 @@ def _facts(
         },
         "training_window": [_iso(ns) for ns in table.window("train")],
         "fit": {**asdict(config.fitting(config.seeds[0])), "seeds": list(config.seeds), "history": fitted.history,
+                "stopped_by_clock": fitted.stopped_by_clock,
                 "parameters": sum(p.numel() for p in fitted.model.parameters())},
     }
 

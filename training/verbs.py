@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -82,9 +83,8 @@ def evaluate(
         raise ValueError("expected --html with --measured, found none")
     held, settings = answers(measured), _ready("evaluate")
     start, end = (None if text is None else parse_time(text) for text in span)
-    request = Request(
-        model or str(settings.model_dir), given.files, given.form, start, end, baselines, tuple(train_files), seed,
-    )
+    named = str(settings.model_dir) if model is None else model
+    request = Request(named, given.files, given.form, start, end, baselines, tuple(train_files), seed)
     report, scored, others = evaluate_bars(settings, request, on_stderr())
     return _with_page(report, scored, others, to, page_parts(held, report["kind"]))
 
@@ -104,7 +104,7 @@ def evaluate_test_part(
     from training.train import TrainConfig, training_set
 
     settings = _ready("evaluate")
-    folder = resolve(settings, model or str(settings.model_dir))
+    folder = resolve(settings, str(settings.model_dir) if model is None else model)
     check(folder, probe_ms=False)
     table, names = training_set(settings, TrainConfig(simulated=simulated)), BASELINES if baselines else GATE_BASELINES
     report, scored, others = judge_test_part(
@@ -176,7 +176,7 @@ def crash(given: Bars, model: str, seed: int, span: tuple[str, str]) -> dict[str
     files = given.files or (str(settings.data_dir / KLINES),)
     asked = Crash(files, given.form, *(parse_time(end) for end in span))
     with shown(Bar()):
-        return run(asked, model, FitConfig(seed=seed), on_stderr())
+        return run(asked, model, FitConfig(seed=seed, budget_s=math.inf), on_stderr())
 
 
 def verify(folder: Path | None) -> tuple[dict[str, Any], bool]:

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,16 +27,20 @@ import numpy as np
 from feature_repo.contracts import DAY_NS
 from feature_repo.features import FEATURE_SET
 from feature_repo.grid import Ints
+from feature_repo.logs import configure
 from feature_repo.progress import on_stderr
+from feature_repo.settings import load_settings
 from training import kept, scored_file
 from training.bar_files import BarForm, read_bars
 from training.costs import CostModel
 from training.dataset import PARTS, PURGE_NS, KnownRows, TrainingSet, Windows, assemble, kernel_rows, pooled
 from training.evaluation import calibrated_facts, iso, judged
 from training.fitting import FitConfig
+from training.fitting import place as device
 from training.forecaster import Forecaster
 from training.metrics import Interval, day_block_ratio, qlike, qlike_loss
 from training.models import MODELS, STACKED, fit_model
+from training.reference import out_of_distribution
 from training.scored import Scored
 from training.scores import differences, scores
 from training.scoring import Facts, model_answers, scored_rows
@@ -69,7 +75,9 @@ class Plan:
 
     def config(self, seed: int) -> FitConfig:
         """Every model's budget: the same rows, the same calibration part to stop by."""
-        return FitConfig(seed=seed, epochs=1, stride=10, batch=256, trees=30) if self.quick else FitConfig(seed=seed)
+        quick = {"epochs": 1, "stride": 10, "batch": 256, "trees": 30} if self.quick else {}
+        # A limit by the clock would give a member that was fitted beside others fewer epochs.
+        return replace(FitConfig(seed=seed, budget_s=math.inf), **quick)  # type: ignore[arg-type]
 
     def names(self) -> tuple[str, ...]:
         """The models, members before the stack. Raises `ValueError` for one that is not there."""
@@ -105,8 +113,11 @@ def blocks_of(close_ns: Ints, blocks: int, days: int) -> list[tuple[int, int]]:
 def windows_before(close_ns: Ints, block: tuple[int, int]) -> Windows:
     """Everything before a block to learn from, and the block."""
     before = close_ns[close_ns <= block[0]]
+    if not len(before):
+        raise ValueError(f"expected bars before {iso(block[0])} to learn from, found none")
     cut = int(before[int((1 - CALIBRATION_SHARE) * len(before))] // DAY_NS * DAY_NS)
-    return Windows.between((int(close_ns[0]), cut, block[0], block[1] + PURGE_NS))
+    # The close at the block's end is the next day's: a block of whole days.
+    return Windows.between((int(close_ns[0]), cut, block[0], block[1] - 1 + PURGE_NS))
 
 
 def run(plan: Plan, folder: Path, say: Say, costs: CostModel | None = None) -> Found:
@@ -131,6 +142,7 @@ def _share(plan: Plan, rows: KnownRows, blocks: list[tuple[int, int]], place: Pa
     import torch
     from threadpoolctl import threadpool_limits
 
+    configure("walkforward", load_settings().log_level)  # of this process: standard output is the answer's
     torch.set_num_threads(1)
     with threadpool_limits(1):
         Walk(plan, rows, blocks, place).do(share, on_stderr())
@@ -138,8 +150,18 @@ def _share(plan: Plan, rows: KnownRows, blocks: list[tuple[int, int]], place: Pa
 
 def identity(plan: Plan, rows: KnownRows) -> str:
     """Names everything that decides a result but for which models and seeds are asked for."""
-    facts = {"content": rows.content, "blocks": plan.blocks, "days": plan.days, "feature_set": FEATURE_SET,
-             "labels": LABELS, "budget": asdict(plan.config(0)), "calibration": CALIBRATION_SHARE, "stack": STACKED}
+    return identity_of(rows, {"blocks": plan.blocks, "days": plan.days, "budget": asdict(plan.config(0)),
+                              "calibration": CALIBRATION_SHARE, "stack": STACKED})
+
+
+def identity_of(rows: KnownRows, plan: Found) -> str:
+    """Hash of the rows, the plan, and the code and libraries that fit: a change of any of them begins a new folder."""
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+    facts = {
+        "content": rows.content, "values": hashlib.sha256(rows.values.tobytes()).hexdigest(), "symbol": rows.symbol,
+        "feature_set": FEATURE_SET, "labels": LABELS, "code": code.hexdigest(), "device": device().type, "plan": plan,
+        "versions": {name: version(name) for name in ("numpy", "scikit-learn", "torch")},
+    }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -151,7 +173,7 @@ class Walk:
     rows: KnownRows
     blocks: Sequence[tuple[int, int]]
     place: Path
-    _tables: dict[int, TrainingSet] = field(default_factory=dict)
+    _table: tuple[int, TrainingSet] | None = field(default=None)
 
     def do(self, share: Sequence[int], say: Say) -> None:
         """Whatever is missing of these blocks."""
@@ -167,7 +189,8 @@ class Walk:
         table = self.table(b)
         model, facts = self.model(b, name, seed)
         at = table.part("test")
-        scored = scored_rows(name, table, at, model_answers(model, table, at), facts)
+        har = model_answers(self.model(b, "har", seed)[0], table, at)
+        scored = scored_rows(name, table, at, model_answers(model, table, at), facts, har)
         scored_file.keep(path, scored)
         found = {"model": name, "seed": seed, "set": table.identity, **_shares(model),
                  "windows": {part: [iso(ns) for ns in table.window(part)] for part in PARTS}, **scores(scored)}
@@ -177,9 +200,9 @@ class Walk:
 
     def table(self, b: int) -> TrainingSet:
         """The set whose test part is block `b`."""
-        if b not in self._tables:
-            self._tables[b] = assemble(self.rows, windows_before(np.sort(self.rows.close_ns), self.blocks[b]))
-        return self._tables[b]
+        if self._table is None or self._table[0] != b:
+            self._table = b, assemble(self.rows, windows_before(np.sort(self.rows.close_ns), self.blocks[b]))
+        return self._table[1]
 
     def model(self, b: int, name: str, seed: int) -> tuple[Forecaster, Facts]:
         """Fitted and calibrated on what came before the block; a stack of members that are kept."""
@@ -187,12 +210,12 @@ class Walk:
         if name == "stack":
             members = {each: self.model(b, of, seed + after)[0] for each, (of, after) in STACKED.items()}
             stack: Forecaster = fit_stack(members, table)
-            return stack, calibrated_facts(name, stack, table)
+            return stack, calibrated_facts(name, stack, table, out_of_distribution(table))
         path = self.place / "members" / f"block{b}-{name}-{seed}.npz"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             model = fit_model(name, table, self.plan.config(seed)).model
-            kept.keep(path, name, model, calibrated_facts(name, model, table))
+            kept.keep(path, name, model, calibrated_facts(name, model, table, out_of_distribution(table)))
         return kept.read(path)
 
 
@@ -253,8 +276,8 @@ T = TypeVar("T")
 
 
 def _median(items: Sequence[T], of: Callable[[T], float]) -> T:
-    """The item in the middle (the lower of two): one as it would be shipped, not an average of several."""
-    return sorted(items, key=of)[(len(items) - 1) // 2]
+    """The item in the middle (of two the worse): one as it would be shipped, not an average of several."""
+    return sorted(items, key=of)[len(items) // 2]
 
 
 def _over_blocks(ours: Sequence[Blocks], theirs: Sequence[Blocks], h: int) -> Found:

@@ -17,7 +17,7 @@ ONE_DAY = {"value": -0.03, "low": None, "high": None, "days": 1}
 def report() -> dict[str, Any]:
     """A report that passes, as far as the gate reads it."""
     return {
-        "volatility": {"5": {}, "15": {}, "60": {}},
+        "volatility": {h: {"n": 50_000, "n_eff": 50_000 // int(h), "unanswered": 0} for h in ("5", "15", "60")},
         "baselines": {"har": {"model_minus_it": {f"qlike_{h}": dict(BETTER) for h in (5, 15, 60)}}},
         "direction": {"n": 100, "brier_skill": 1e-4, "interval": {"brier_skill": {"low": -1e-4, "high": 2e-4}}},
         "risk": {"ece": 0.01}, "intervals": {"band_15": {"level": 0.8, "coverage": 0.79}},
@@ -41,6 +41,9 @@ MINUS_HAR = ("baselines", "har", "model_minus_it")
     ((*MINUS_HAR, "qlike_15"), UNSURE, "qlike_15m_minus_har"),
     ((*MINUS_HAR, "qlike_15"), ONE_DAY, "qlike_15m_minus_har"),
     ((*MINUS_HAR, "qlike_60"), WORSE, "qlike_60m_minus_har"),
+    ((*MINUS_HAR, "qlike_60"), {"value": 0.0, "low": 0.0, "high": 0.0, "days": 30}, "qlike_60m_minus_har"),
+    (("volatility", "60", "unanswered"), 3, "every_row_answered"),
+    (("volatility", "15", "evidence"), "too few", "enough_rows"),
     (("direction", "interval", "brier_skill"), {"low": -3e-4, "high": -1e-5}, "direction_not_worse_than_constant"),
     (("direction", "interval", "brier_skill"), None, "direction_not_worse_than_constant"),
     (("direction", "brier_skill"), None, "direction_not_worse_than_constant"),
@@ -77,6 +80,16 @@ def test_a_worse_model_than_the_champion_on_the_same_rows_is_kept_out() -> None:
     assert failed(report(), champion={"qlike_15": WORSE}) == ["qlike_15m_against_champion"]
     assert failed(report(), champion={}) == ["qlike_15m_against_champion"], "one of them forecasts no volatility"
     assert judge(report(), "live", champion={"qlike_15": UNSURE}).promoted
+
+
+def test_a_model_of_other_symbols_does_not_take_the_champions_place() -> None:
+    assert failed(report(), champion={"qlike_15": BETTER}, lacking=["BTCUSDT"]) == ["knows_the_champions_symbols"]
+
+
+def test_few_rows_are_enough_where_nothing_real_is_promoted() -> None:
+    found = report()
+    found["volatility"]["15"]["evidence"] = "too few"
+    assert judge(found, "simulated").promoted
 
 
 def test_a_simulated_market_never_enters_the_default_registry() -> None:

@@ -21,7 +21,7 @@ from training.kept import keep, read
 from training.klines import MinuteBars
 from training.models import STACKED
 from training.scoring import Facts, model_answers
-from training.walkforward import Plan, blocks_of, run, windows_before
+from training.walkforward import Plan, blocks_of, identity_of, run, windows_before
 
 
 def minutes_of(days: list[int]) -> np.ndarray:
@@ -43,7 +43,9 @@ def test_a_block_is_forecast_from_what_came_a_day_and_a_label_before_it() -> Non
     assert windows.calibration is not None
     assert windows.train[1] + 60 * MINUTE_NS + DAY_NS <= windows.calibration[0]
     assert windows.calibration[1] + 60 * MINUTE_NS <= block[0]
-    assert windows.test == (block[0] + DAY_NS, block[1])
+    assert windows.test == (block[0] + DAY_NS, block[1] - 1), "whole days: the close at midnight is the next day's"
+    with pytest.raises(ValueError, match=r"expected bars before 1970.* to learn from, found none"):
+        windows_before(close_ns, (DAY_NS, 2 * DAY_NS))
 
 
 @pytest.mark.slow
@@ -91,14 +93,18 @@ def test_a_stack_is_made_of_the_members_that_are_kept(tmp_path: Path, bars: Minu
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_two_processes_say_what_one_does_and_the_median_seed_speaks(tmp_path: Path, bars: MinuteBars) -> None:
-    plan = Plan([bar_file(tmp_path, bars)], BarForm(source="simulated"), ("har", "isolation_forest"), (0, 1), 2, 3,
-                quick=True)
+def test_two_processes_say_what_one_does_and_nothing_on_standard_output(
+    tmp_path: Path, bars: MinuteBars, capfd: pytest.CaptureFixture[str],
+) -> None:
+    names = ("har", "isolation_forest", "transformer")
+    plan = Plan([bar_file(tmp_path, bars)], BarForm(source="simulated"), names, (0,), 2, 3, quick=True)
     one = run(plan, tmp_path / "one", silent)
+    capfd.readouterr()
     two = run(replace(plan, jobs=2), tmp_path / "two", silent)
+    assert capfd.readouterr().out == "", "it is the answer's"
     assert {k: v for k, v in two.items() if k != "folder"} == {k: v for k, v in one.items() if k != "folder"}
-    assert one["seeds"] == {"har": 1, "isolation_forest": 2}
-    assert one["ratios"] == {}, "an isolation forest forecasts no volatility"
+    assert one["seeds"] == dict.fromkeys(names, 1)
+    assert set(one["ratios"]) == {"transformer/har"}, "an isolation forest forecasts no volatility"
     assert "auc_risk" in one["differences"]["isolation_forest/har"]
 
 
@@ -129,3 +135,14 @@ def test_kept_decisions_are_the_decisions_and_several_blocks_are_one(tmp_path: P
     assert np.array_equal(whole.edge_bps[1], np.concatenate([each.edge_bps[1] for each in read_again]))
     with pytest.raises(ValueError, match="decisions of one model, found one, other"):
         scored_file.joined([replace(first, model="one"), replace(second, model="other")])
+
+
+def test_other_rows_or_another_plan_have_another_folder(table: TrainingSet) -> None:
+    rows = table.rows
+    plan = {"blocks": 6}
+    assert identity_of(rows, plan) == identity_of(rows, plan)
+    values = rows.values.copy()
+    values[-1, 0] += 1
+    others = (identity_of(replace(rows, values=values), plan), identity_of(replace(rows, symbol="ETHUSDT"), plan),
+              identity_of(rows, {"blocks": 5}))
+    assert len({identity_of(rows, plan), *others}) == 4
