@@ -35,7 +35,10 @@ TIMEOUT_S = 1.0
 _TIMEVAL = struct.pack("ll", *divmod(round(TIMEOUT_S * 1e6), 10**6))
 _UNAVAILABLE = (
     exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ReadOnlyError, exceptions.OutOfMemoryError,
+    exceptions.ClusterDownError, exceptions.MasterDownError,
 )
+_CANNOT_NOW = ("MISCONF", "NOREPLICAS")
+"""How an answer begins when Redis is there and cannot write: its disk is full, or its replicas are away."""
 # One retry at once: a connection that idled while Redis restarted is replaced, a Redis that is down is not waited for.
 _OPTIONS: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": TIMEOUT_S}
 
@@ -80,6 +83,8 @@ class Wire:
         except BaseException:
             line.close()  # an answer that nobody took would be the next one's
             raise
+        if any(isinstance(answer, exceptions.ReadOnlyError) for answer in answers):
+            line.close()  # it became a replica: the next connection may lead to the primary
         self._idle.append(line)
         return answers
 
@@ -162,3 +167,8 @@ def available(url: str) -> Iterator[None]:
             f"a user who may do it expected at {place.hostname}:{place.port}, found {user}: {error}; "
             "writing needs CANDLEWICK_REDIS_WRITER_URL or _PASSWORD",
         ) from error
+    except exceptions.ResponseError as error:
+        if not str(error).startswith(_CANNOT_NOW):
+            raise
+        place = urlparse(url)
+        raise StoreUnavailable(f"Redis expected to serve at {place.hostname}:{place.port}, found {error}") from error

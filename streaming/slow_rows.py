@@ -29,8 +29,6 @@ from streaming.lake import LakeWriter
 
 log = structlog.get_logger()
 FAR_NS = 2**62
-RESTORED_NS = 8 * DAY_NS
-"""How far back the newest row of a slow view is looked for: a day beyond the longest TTL."""
 RESTORE_EVERY_NS = 5 * MINUTE_NS
 """How often the lake is looked at for rows that others wrote there."""
 
@@ -77,7 +75,7 @@ class SlowRows:
         while self._to_restore:
             symbol = self._to_restore.pop(0)
             for view in SLOW_VIEWS:
-                held = self.lake.read(cast(Zone, view.name), symbol, now_ns - RESTORED_NS, now_ns)
+                held = self.lake.read(cast(Zone, view.name), symbol, now_ns - view.ttl_ns - DAY_NS, now_ns)
                 if held.num_rows:
                     self._unsent[view.name, symbol] = row_of(view, held.slice(held.num_rows - 1).to_pylist()[0])
             if not first:

@@ -97,7 +97,8 @@ if held[views] and ARGV[6] ~= '' then news[size] = ARGV[1] .. '.' .. ARGV[6] end
 for first = from, size, 4000 do
   redis.call('HSET', KEYS[1], unpack(news, first, math.min(first + 3999, size)))
 end
-for i = 2, #KEYS do
+-- Where a view holds what is newer, the mirrors do too.
+for i = 2, written == views and #KEYS or 1 do
   redis.call('SET', KEYS[i], ARGV[6 + i], 'EX', ARGV[3])
 end
 if ARGV[4] ~= '0' then

@@ -54,7 +54,7 @@ class SkewJob:
             self.certify_all(stop.wait)
 
     def certify_all(self, sleep: Sleep) -> None:
-        """One certificate of each symbol, kept and shown. A store out of reach is a count, not an end."""
+        """One certificate of each symbol, kept and shown. One that cannot be made is a count and a log, not an end."""
         followed = tuple(self.symbols())
         for symbol in set(self._certifiers) - set(followed):
             for held in (self._certifiers, self._ends, self.newest):
@@ -66,6 +66,10 @@ class SkewJob:
             except (StoreUnavailable, InvalidMessage) as error:
                 metrics.SKEW_FAILURES.labels(symbol).inc()
                 log.warning("no certificate", symbol=symbol, error=str(error))
+                continue
+            except Exception:  # a row that no code can read must not take freshness, drift and outcomes with it
+                metrics.SKEW_FAILURES.labels(symbol).inc()
+                log.exception("no certificate", symbol=symbol)
                 continue
             if report is not None:
                 self._publish(report)

@@ -27,6 +27,7 @@ from feature_repo.proof import row_hash
 from feature_repo.settings import Settings
 from feature_repo.store import FeatureStore, _mirror
 from monitoring.parity import Report, check, lake_rows
+from monitoring.parity.check import Certifier
 from monitoring.parity.job import SkewJob, certificates
 from monitoring.parity.report import time_text
 from monitoring.parity.summary import text
@@ -372,6 +373,35 @@ def test_a_store_out_of_reach_is_counted_and_the_job_goes_on(settings: Settings)
     SkewJob(away, lambda: (SYMBOL,), lambda: REVISED_NS).certify_all(at_once)
     assert REGISTRY.get_sample_value("candlewick_skew_certificate_failures_total", labels) == before + 1
     assert not certificates(settings).exists()
+
+
+def test_rows_that_no_code_can_read_are_counted_and_the_job_goes_on(
+    left: Left, settings: Settings, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settle(left, settings)
+    labels = {"symbol": SYMBOL}
+    before = REGISTRY.get_sample_value("candlewick_skew_certificate_failures_total", labels) or 0.0
+
+    def torn(*_: object) -> None:
+        raise TypeError("the JSON object must be str, not NoneType")
+
+    job = SkewJob(settings, lambda: (SYMBOL,), lambda: REVISED_NS)
+    with monkeypatch.context() as during:
+        during.setattr(Certifier, "certify", torn)
+        job.certify_all(at_once)
+    assert job.newest == {}
+    assert REGISTRY.get_sample_value("candlewick_skew_certificate_failures_total", labels) == before + 1
+    job.certify_all(at_once)
+    assert job.newest[SYMBOL]["passed"]
+
+
+def test_a_certificate_of_no_row_of_the_lake_does_not_pass() -> None:
+    report = Report(SYMBOL)
+    report.compare("mirror keys", START_NS, {"1m.price": 1.0}, {"1m.price": 1.0})
+    report.leave("lake", "feature set a is not this code's")
+    assert (report.mismatches, report.passed) == (0, False)
+    report.compare("lake", START_NS, {"return_1m": 1.0}, {"return_1m": 1.0})
+    assert report.passed
 
 
 def test_the_job_ends_when_it_is_told_to(settings: Settings) -> None:

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
-from redis.exceptions import ResponseError, TimeoutError  # noqa: A004
+from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError, TimeoutError  # noqa: A004
 
-from feature_repo.contracts import SECOND_NS
-from feature_repo.redis_client import Wire, connect
+from feature_repo.contracts import SECOND_NS, StoreUnavailable
+from feature_repo.redis_client import Wire, available, connect
 from feature_repo.redis_layout import packed
 from feature_repo.settings import Settings
 from feature_repo.store import FeatureStore
@@ -86,3 +86,25 @@ def test_rows_are_written_although_redis_lost_the_script_and_the_connections(
         assert store.write([made_write(second, symbol) for symbol in symbols]) == len(symbols)
         assert store.write([made_write(0, symbol) for symbol in symbols]) == 0
     assert store.versions(symbols) == dict.fromkeys(symbols, (made_write(2).row.ts_event, made_write(2).row.created))
+
+
+def test_what_cannot_be_served_now_is_unavailable_and_a_wrong_command_is_not() -> None:
+    for answer in (ResponseError("MISCONF Errors writing to the AOF file: No space left on device"),
+                   ResponseError("NOREPLICAS Not enough good replicas to write."), MasterDownError("Link is down")):
+        with pytest.raises(StoreUnavailable, match="expected"), available("redis://somewhere:1/0"):
+            raise answer
+    with pytest.raises(ResponseError, match="unknown command"), available("redis://somewhere:1/0"):
+        raise ResponseError("unknown command")
+
+
+def test_a_primary_that_became_a_replica_is_left(operator: redis.Redis, wire: Wire) -> None:
+    assert wire.ask(packed("SET", "a", "1")) == b"OK"
+    first = {client["id"] for client in operator.client_list()}
+    operator.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(ReadOnlyError):
+            wire.ask(packed("SET", "a", "2"))
+    finally:
+        operator.execute_command("REPLICAOF", "NO", "ONE")
+    assert wire.ask(packed("SET", "a", "3")) == b"OK"
+    assert {client["id"] for client in operator.client_list()} - first, "another connection"
