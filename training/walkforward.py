@@ -77,7 +77,7 @@ class Plan:
         """Every model's budget: the same rows, the same calibration part to stop by."""
         quick = {"epochs": 1, "stride": 10, "batch": 256, "trees": 30} if self.quick else {}
         # A limit by the clock would give a member that was fitted beside others fewer epochs.
-        return replace(FitConfig(seed=seed, budget_s=math.inf), **quick)  # type: ignore[arg-type]
+        return replace(FitConfig(seed=seed, budget_s=math.inf), **quick)
 
     def names(self) -> tuple[str, ...]:
         """The models, members before the stack. Raises `ValueError` for one that is not there."""
