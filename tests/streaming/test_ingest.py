@@ -51,7 +51,10 @@ async def test_replay_is_sealed_exactly_and_nothing_is_late(simulated_frames: li
     assert len(memory.of(Trade)) == len(distinct(memory.of(Trade)))
     seals = memory.of(SecondClosed)
     assert [b.prev_close for a, b in pairwise(seals)] == [a.close for a, b in pairwise(seals)]
-    assert all(seal.book_valid for seal in seals[20:])
+    valid = [seal.book_valid for seal in seals]
+    # How long the first snapshot takes is the machine's; from then on no connection's end may be seen in the book.
+    assert all(valid[valid.index(True):])
+    assert sum(valid) > len(valid) / 2
 
 
 async def test_order_books_come_at_least_four_times_a_second(simulated_frames: list[Line]) -> None:
@@ -120,7 +123,10 @@ async def test_planned_reconnect_leaves_no_gap_and_sends_nothing_twice(simulated
     assert len(memory.of(Trade)) == len(distinct(memory.of(Trade)))
     assert not any(trade.late for trade in memory.of(Trade))
     seals = memory.of(SecondClosed)
-    assert all(seal.book_valid for seal in seals[20:])
+    valid = [seal.book_valid for seal in seals]
+    # How long the first snapshot takes is the machine's; from then on no connection's end may be seen in the book.
+    assert all(valid[valid.index(True):])
+    assert sum(valid) > len(valid) / 2
 
 
 async def test_host_that_does_not_answer_is_left_for_the_next(simulated_frames: list[Line]) -> None:
