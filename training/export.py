@@ -35,9 +35,7 @@ SERVED = (
 """The outputs that serving asks for. A graph may have more; `training.forecaster.OUTPUTS` is what ours have."""
 INPUTS: Mapping[str, tuple[int, ...]] = {"sequence": (SEQUENCE_LENGTH, len(FORECAST_BAR)), "context": (1,)}
 """Shapes after the batch axis, which is free."""
-NEEDED_META = (
-    "name", "version", "feature_set", "features", "outputs", "source", "symbol", "dataset", "calibration", "ood",
-)
+NEEDED_META = ("name", "version", "feature_set", "features", "outputs")
 MAX_BYTES = 1_000_000
 NETWORKS = ("transformer", "lstm")
 MAX_TREE_BYTES = 64 * 1024 * 1024
