@@ -76,7 +76,7 @@ def judge(
     if kind == "live":
         checks.append(_evidence_check(report["volatility"][CERTAIN_HORIZON]))
     if champion is not None:
-        checks += [_below("qlike_15m_against_champion", champion.get("qlike_15"), certain=False),
+        checks += [_not_above("qlike_15m_against_champion", champion.get("qlike_15")),
                    Check("knows_the_champions_symbols", not lacking, f"without {', '.join(lacking) or 'none'}")]
     return Verdict(registered_name(kind), all(c.passed for c in checks), tuple(checks))
 
@@ -106,6 +106,13 @@ def _below(name: str, difference: Mapping[str, Any] | None, certain: bool) -> Ch
         return Check(name, passed=False, found="no volatility is forecast")
     bound = difference["high"] if certain else difference["value"]
     return Check(name, bound is not None and bound < 0, _shown(difference["value"], difference))
+
+
+def _not_above(name: str, difference: Mapping[str, Any] | None) -> Check:
+    """A paired difference of losses that is not above 0: the champion's equal may follow it."""
+    if difference is None:
+        return Check(name, passed=False, found="no volatility is forecast")
+    return Check(name, difference["value"] <= 0, _shown(difference["value"], difference))
 
 
 def _direction_check(direction: Mapping[str, Any]) -> Check:

@@ -50,8 +50,9 @@ from training.train import CALIBRATION_SHARE
 
 Say = Callable[[str], None]
 Found = dict[str, Any]
-SEEDLESS = ("har", "ewma", "reversal", "logistic", "gradient_boosting")
-"""Fits without chance: one seed says all. Boosting draws only where it bins more than 200,000 rows."""
+ONE_SEED = ("har", "ewma", "reversal", "logistic", "gradient_boosting", "random_forest")
+"""One seed says all: fits without chance (boosting draws only where it bins more than 200,000 rows), and a forest,
+whose hundred trees average their draws."""
 REFERENCES = ("har", "gradient_boosting")
 Task = tuple[int, int, str]
 """Seed, block, model: in this order, so that what stands when it is stopped is whole for the first seeds."""
@@ -87,7 +88,7 @@ class Plan:
 
     def seeds_of(self, name: str) -> Sequence[int]:
         """Which seeds a model is fitted with."""
-        return self.seeds[:1] if name in SEEDLESS else self.seeds
+        return self.seeds[:1] if name in ONE_SEED else self.seeds
 
     def tasks(self, blocks: Sequence[int]) -> list[Task]:
         """All there is to do on these blocks."""
@@ -206,7 +207,7 @@ class Walk:
 
     def model(self, b: int, name: str, seed: int) -> tuple[Forecaster, Facts]:
         """Fitted and calibrated on what came before the block; a stack of members that are kept."""
-        table, seed = self.table(b), self.plan.seeds[0] if name in SEEDLESS else seed
+        table, seed = self.table(b), self.plan.seeds[0] if name in ONE_SEED else seed
         if name == "stack":
             members = {each: self.model(b, of, seed + after)[0] for each, (of, after) in STACKED.items()}
             stack: Forecaster = fit_stack(members, table)
