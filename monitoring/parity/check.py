@@ -29,6 +29,7 @@ from feature_repo.settings import Settings
 from feature_repo.store import FeatureStore, OnlineRow
 from feature_repo.unreadable import BROKEN, UnreadableRow, blame
 from feature_repo.views import ROW_VIEWS, as_text
+from monitoring.parity.context import ContextChecker, keeps_closes
 from monitoring.parity.mirrors import check_mirrors
 from monitoring.parity.predictions import PLACE as PREDICTIONS
 from monitoring.parity.predictions import Judged, check_predictions
@@ -86,6 +87,7 @@ class Certifier:
     """Rows made again from raw."""
     tail: RawTail
     slow: SlowChecker
+    context: ContextChecker
     _held: dict[str, Model] = field(default_factory=dict)
     """Version → model, of those that the next window may name."""
 
@@ -96,7 +98,7 @@ class Certifier:
         tail = RawTail.behind(lake, symbol, (look_back_s() + room_s) * SECOND_NS)
         return cls(
             settings, symbol, FeatureStore.open(settings), lake, Running(symbol, room_s + SLACK_S), tail,
-            SlowChecker(lake, symbol, settings.data_dir),
+            SlowChecker(lake, symbol, settings.data_dir), ContextChecker(lake, symbol, keeps_closes(settings)),
         )
 
     def await_lake(self, close: int, sleep: Sleep) -> int | None:
@@ -152,6 +154,7 @@ class Certifier:
         # Backfilled minutes have rows too, of before the symbol was followed.
         followed_ns = next((close for close in window if expected.closes[close].provenance == "live"), None)
         self.slow.check(report, (start, end), followed_ns, samples.slow, sleep)
+        self.context.check(report, (start, end), samples.context)
         self._show_raw(report, (start, end))
         report.start, report.end = (time_text(window[0]), time_text(window[-1])) if window else ("", "")
         return report, rows
