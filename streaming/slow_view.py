@@ -11,7 +11,7 @@ known one lag after it, so that it is the same whenever it is computed, and the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ import numpy as np
 import structlog
 
 from feature_repo.context import CONTEXT_FEATURE, CONTEXT_LAG_NS, WINDOW_NS, Floats, Times, trailing_percentile
-from feature_repo.contracts import DAY_NS, HOUR_NS, MINUTE_NS, StoreUnavailable
+from feature_repo.contracts import HOUR_NS, MINUTE_NS, StoreUnavailable
 from feature_repo.lake_layout import ContextRow
 from feature_repo.lake_reader import Lake
 from streaming.lake import LakeWriter
@@ -43,21 +43,12 @@ class MinuteBars:
 
     @classmethod
     def read(cls, lake: Lake, symbol: str, start_ns: int, end_ns: int) -> MinuteBars:
-        """Those that close in [start, end], read a day at a time: a month of second bars is not held at once.
-
-        Raises `StoreUnavailable`.
-        """
-        days = range(start_ns // DAY_NS * DAY_NS, end_ns + 1, DAY_NS)
-        return cls.joined([cls._of(lake, symbol, max(day, start_ns), min(day + DAY_NS - 1, end_ns)) for day in days])
-
-    @classmethod
-    def joined(cls, parts: Sequence[MinuteBars]) -> MinuteBars:
-        """Parts that follow one another as one."""
-        return cls(
-            np.concatenate([part.times for part in parts] or [np.empty(0, np.int64)]),
-            np.concatenate([part.closes for part in parts] or [np.empty(0)]),
-            np.concatenate([part.created for part in parts] or [np.empty(0, np.int64)]),
-        )
+        """Those that close in [start, end]; the seconds between them are never held. Raises `StoreUnavailable`."""
+        columns = ("close_time", "close", "created")
+        rows = lake.rows("clean", [symbol], start_ns, end_ns, columns, every_ns=MINUTE_NS)
+        times, closes, created = (rows[name].to_numpy() for name in columns)
+        order = np.lexsort((created, times))
+        return cls(times[order].astype(np.int64), closes[order].astype(np.float64), created[order].astype(np.int64))
 
     def known(self, start_ns: int, end_ns: int, known_ns: int) -> tuple[Times, Floats]:
         """Close times and closes in [start, end], each once, as they were known by an instant: the last one counts."""
@@ -65,14 +56,6 @@ class MinuteBars:
         times, closes = self.times[held], self.closes[held]
         last = np.append(times[1:] != times[:-1], True)[: len(times)]
         return times[last], closes[last]
-
-    @classmethod
-    def _of(cls, lake: Lake, symbol: str, start_ns: int, end_ns: int) -> MinuteBars:
-        rows = lake.rows("clean", [symbol], start_ns, end_ns, ["close_time", "close", "created"])
-        times, closes, created = (rows[name].to_numpy() for name in ("close_time", "close", "created"))
-        whole = np.flatnonzero(times % MINUTE_NS == 0)
-        order = whole[np.lexsort((created[whole], times[whole]))]
-        return cls(times[order].astype(np.int64), closes[order].astype(np.float64), created[order].astype(np.int64))
 
 
 def percentile_known(bars: MinuteBars, hour_ns: int) -> float | None:

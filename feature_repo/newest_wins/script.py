@@ -26,7 +26,7 @@ CHUNK = 200
 """Scripts in one pipeline: enough to hide the round trip, few enough to let readers in between."""
 
 GONE_FIELD = "\\252\\085\\201\\099"
-"""`forecast_sequence:values` as Lua writes its four bytes: the only view that comes with a digest was one value once."""
+"""`forecast_sequence:values` as Lua writes its four bytes: the one view that comes with a digest was one value once."""
 
 NEWEST_WINS = """
 -- KEYS: the entity's hash, then mirror keys.  ARGV: version, event time, seconds that mirror keys live, seconds that

@@ -10,7 +10,7 @@ nobody can say what the row was made of; that lake and Redis hold the same is ju
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from feature_repo.views import CONTEXT_TTL_S
 from monitoring.parity.closes import HOUR_OVER_NS
 from monitoring.parity.report import CONTEXT_CREATED, CONTEXT_ROW, Report, bits, time_text
 from monitoring.parity.sampled import ONLINE_SLOW
-from monitoring.parity.slow import IN_LAKE, MOVED
+from monitoring.parity.slow import IN_LAKE, MOVED, joined
 from streaming.lake_upkeep import keep_days
 from streaming.slow_view import SPAN_NS, MinuteBars, percentile_known
 
@@ -49,27 +49,31 @@ class ContextChecker:
     """Hour and `created` → the value that was shown to follow, of the last `KEPT`."""
     _left: dict[tuple[int, int], tuple[float | None, str]] = field(default_factory=dict)
     """The same → a value that cannot be proven, and why."""
-    _days: dict[int, MinuteBars] = field(default_factory=dict)
-    """Start of a day → its bars, while a certificate is made."""
+    _span: tuple[int, int] = (0, 0)
+    """From when to when bars were read, while a certificate is made."""
+    _read: MinuteBars | None = None
 
     def check(self, report: Report, window: tuple[int, int], online: Seen) -> None:
         """Rows that an instant of (start, end], ns, is told, and those seen online. Raises `StoreUnavailable`."""
         start, end = window
-        first = min([start, *(at for at, _ in online.values())]) - CONTEXT_TTL_S * NANOS - DAY_NS
-        last = max([end, *(at for at, _ in online.values())])
-        held = self._held(first, last)
+        self._read = None
+        back_ns = CONTEXT_TTL_S * NANOS + DAY_NS
+        held = self._held([(start - back_ns, end), *((at - back_ns, at) for at, _ in online.values())])
         before = [key for key in held if key[1] <= start]
         judged = [*([max(before)] if before else []), *(key for key in held if start < key[1] <= end)]
         for key in judged:
             self._judge(report, IN_LAKE, key, held[key], held[key])
         for at_ns, seen in online.values():
             self._check_online(report, at_ns, seen, held)
-        self._days.clear()
+        self._read = None
 
-    def _held(self, start_ns: int, end_ns: int) -> dict[tuple[int, int], float | None]:
+    def _held(self, spans: Iterable[tuple[int, int]]) -> dict[tuple[int, int], float | None]:
         """Hour and `created` → value, ascending."""
-        rows = self.lake.read("context", self.symbol, max(start_ns, 0), end_ns).to_pylist()
-        return dict(sorted(((row["ts_event"], row["created"]), row[CONTEXT_FEATURE]) for row in rows))
+        found: dict[tuple[int, int], float | None] = {}
+        for start_ns, end_ns in joined(spans):
+            rows = self.lake.read("context", self.symbol, max(start_ns, 0), end_ns).to_pylist()
+            found |= {(row["ts_event"], row["created"]): row[CONTEXT_FEATURE] for row in rows}
+        return dict(sorted(found.items()))
 
     def _check_online(
         self, report: Report, at_ns: int, seen: OnlineContext | None, held: Mapping[tuple[int, int], float | None],
@@ -87,7 +91,7 @@ class ContextChecker:
         self, report: Report, at_ns: int, seen: OnlineContext | None, held: Mapping[tuple[int, int], float | None],
     ) -> None:
         """Lake first, then online: what has lain in the lake for a while, and is an answer still, is online."""
-        for hour, created in reversed(held):
+        for hour, created in reversed(list(held)):
             is_answer = at_ns - hour <= CONTEXT_TTL_S * NANOS
             if not is_answer or (seen is not None and (seen.ts_event, seen.created) >= (hour, created)):
                 return
@@ -118,7 +122,7 @@ class ContextChecker:
             return self._follows[key], ""
         if key in self._left and bits(self._left[key][0]) == bits(of_lake):
             return None, self._left[key][1]
-        value = percentile_known(self._bars(key[0] - SPAN_NS, key[0]), key[0])
+        value = percentile_known(self._bars(key[0]), key[0])
         if bits(value) == bits(of_lake):
             _keep(self._follows, key, value)
             return value, ""
@@ -137,18 +141,17 @@ class ContextChecker:
         )
         return MOVED if moved else ""
 
-    def _bars(self, start_ns: int, end_ns: int) -> MinuteBars:
-        """Whole days, each read once: the hours of one window read nearly the same month."""
-        days = range(start_ns // DAY_NS * DAY_NS, end_ns + 1, DAY_NS)
-        for day in days:
-            if day not in self._days:
-                self._days[day] = MinuteBars.read(self.lake, self.symbol, day, day + DAY_NS - 1)
-        return MinuteBars.joined([self._days[day] for day in days])
+    def _bars(self, hour: int) -> MinuteBars:
+        """A month and the day behind it: the hours of one window are made of nearly the same bars."""
+        start, end = hour - SPAN_NS, hour + DAY_NS
+        if self._read is None or not self._span[0] <= start < hour <= self._span[1]:
+            self._span, self._read = (start, end), MinuteBars.read(self.lake, self.symbol, start, end)
+        return self._read
 
     def _behind(self, key: tuple[int, int]) -> dict[str, Any]:
         """The newest closes behind a value, as what is behind a slow feature is told."""
         hour, created = key
-        times, closes = self._bars(hour - SPAN_NS, hour).known(hour - SPAN_NS, hour, created)
+        times, closes = self._bars(hour).known(hour - SPAN_NS, hour, created)
         newest = list(zip(times.tolist(), closes.tolist(), strict=True))[: -SHOWN - 1 : -1]
         return {
             "topic": trades_topic(self.symbol), "after": time_text(hour - SPAN_NS), "to": time_text(hour),

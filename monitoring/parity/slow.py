@@ -147,7 +147,7 @@ class SlowChecker:
         begin = min([start - told_ns, *(row.ts_event - look_back for row in judged)])
         spans = [(begin, end), *((row.ts_event - max(look_back, told_ns), row.created) for row in seen.values() if row)]
         held = {
-            _identity(each): each for span in _joined(spans)
+            _identity(each): each for span in joined(spans)
             for each in read_observations(self.lake, names_of(view, self.symbol), *span, view.series)
         }
         news = {_micros(each.created) for each in held.values()
@@ -302,10 +302,10 @@ def _micros(created_ns: int) -> int:
     return -(-created_ns // 1000)
 
 
-def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Spans that overlap as one.
 
-    >>> _joined([(5, 9), (0, 2), (1, 4)])
+    >>> joined([(5, 9), (0, 2), (1, 4)])
     [(0, 4), (5, 9)]
     """
     joined: list[tuple[int, int]] = []
