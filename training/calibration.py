@@ -51,7 +51,7 @@ class Calibration:
     rows: int
     half_life_days: float
     edge_slope_15m: float
-    """Of the return over 15 minutes; √15 at most is used."""
+    """Of the return over 15 minutes; at most 2√15 is used."""
     edge_slope_15m_free: float
     edge_slope_15m_error: float
 

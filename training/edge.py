@@ -30,9 +30,9 @@ CERTAIN_T = 3.0
 Of many days: of few, whose spread is itself a guess, as many more as are as rare (`certainty`)."""
 STEEPEST = 2.0
 """A slope above this is not believed: no model is that shy, a thin calibration slice is that noisy."""
-STEEPEST_15 = math.sqrt(15)
-"""The same of 15 minutes, for whose edge the next minute's odds are carried over √15 times a minute's reach: a drift
-that goes on for all 15 brings √15 times that, and no drift more."""
+STEEPEST_15 = STEEPEST * math.sqrt(15)
+"""The same at 15 minutes. There an edge is the next minute's odds over √15 times a minute's reach, while a drift that
+goes on for all 15 minutes goes 15 times as far as in one."""
 
 
 @dataclass(frozen=True)
