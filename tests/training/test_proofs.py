@@ -160,7 +160,7 @@ def test_what_the_next_minute_brings_is_still_there_after_15_and_no_more_of_it(
 
 
 def shuffled(table: TrainingSet, seed: int) -> TrainingSet:
-    """Every hour of a part has the labels of another hour of it: all of one row's travel together, and so do neighbours.
+    """Every hour of a part has the labels of another hour of it: all of one row's travel together, and its neighbours'.
 
     Row by row, each minute's return would be in 15 labels of 15 days, as if it had come 15 times.
     """
