@@ -253,13 +253,26 @@ def once(zone: Zone, rows: pa.Table) -> pa.Table:
 
 
 def conform(zone: Zone, table: pa.Table) -> pa.Table:
-    """A file's rows under the zone's columns of today: a column it lacks is null, one that is gone is left out."""
+    """A file's rows under the zone's columns of today: one that is gone is left out, one that it lacks has the
+    contract's default, as an earlier message has where it is decoded; without a default it is null."""
     schema = zone_schema(zone)
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
+    return pa.Table.from_arrays([_conformed(zone, table, field) for field in schema], schema=schema)
+
+
+def _conformed(zone: Zone, table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
+    is_there = field.name in table.column_names
+    column = table[field.name].cast(field.type) if is_there else pa.nulls(len(table), field.type)
+    default = _defaults(zone).get(field.name)
+    # A scan under the zone's schema has made nulls of the column already.
+    return column if default is None or not column.null_count else pc.fill_null(column, default)
+
+
+@cache
+def _defaults(zone: Zone) -> Mapping[str, Any]:
+    """By column, what a message from before a field was declared has there, where that is not null."""
+    declared = MESSAGES[zone].model_fields if zone in MESSAGES else {}
+    return {name: info.default for name, info in declared.items()
+            if not info.is_required() and isinstance(info.default, str | bool | int | float)}
 
 
 def filesystem(lake_url: str, s3_endpoint: str = "") -> tuple[Any, str]:

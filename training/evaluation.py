@@ -35,7 +35,7 @@ from training.pnl import compare
 from training.red_flags import red_flags
 from training.scored import Scored
 from training.scores import differences, scores
-from training.scoring import Facts, artefact_answers, model_answers, scored_rows
+from training.scoring import EDGES, Facts, artefact_answers, model_answers, scored_rows
 from training.targets import HORIZONS
 
 WARM_UP_NS = 32 * DAY_NS
@@ -255,6 +255,12 @@ def _about(meta: Mapping[str, Any], table: TrainingSet, at: Ints) -> Found:
         "symbols": table.rows.symbol.split("+"), "from": iso(int(close_ns.min())), "to": iso(int(close_ns.max())),
         "decisions": len(at), "days": len(np.unique(table.days(at))), "left_out": _inside(table) - len(at),
         "seen_in_training": int(seen.sum()) if same_market else 0,
-        **({"missing_outputs": "spike at 5 and 60 minutes: an artefact of before they were forecast"}
-           if "spike_prob_5m" not in meta["outputs"] else {}),
+        **_missing(meta["outputs"]),
     }
+
+
+def _missing(outputs: Sequence[str]) -> Found:
+    """What an artefact does not forecast because it was made before that was forecast."""
+    added = {"spike_prob_5m": "spike at 5 and 60 minutes", EDGES[15]: "edge at 15 minutes"}
+    lacking = [said for name, said in added.items() if name not in outputs]
+    return {"missing_outputs": f"{', '.join(lacking)}: an artefact of before they were forecast"} if lacking else {}

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 Kind = Literal["volatility", "return", "positive", "plain"]
 OUTPUTS = (
     "p_up", "p_flat", "volatility_5m", "volatility_15m", "volatility_60m", "volatility_15m_low", "volatility_15m_high",
-    "spike_prob", "risk_score", "expected_edge_bps", "spike_prob_5m", "spike_prob_60m",
+    "spike_prob", "risk_score", "expected_edge_bps", "spike_prob_5m", "spike_prob_60m", "expected_edge_15m_bps",
 )
-"""`spike_prob` is that of 15 minutes."""
+"""`spike_prob` is that of 15 minutes, `expected_edge_bps` that of one. What comes later is added at the end."""
 CHANCES = ("up", "flat", "spike_5", "spike", "spike_60", "risk")
 """Targets that are chances, in the order of `Raw.logits`."""
 FLOOR = 1e-5
@@ -123,6 +123,7 @@ class Forecaster(nn.Module):  # type: ignore[misc]
         self.register_buffer("ln_band_2", torch.zeros(2))
         self.register_buffer("platt_62", torch.tensor([[1.0, 0.0]] * len(CHANCES)))
         self.register_buffer("edge_slope", torch.tensor(1.0))
+        self.register_buffer("edge_slope_15", torch.tensor(1.0))
 
     def ln_har(self, newest_BF: Tensor) -> Tensor:
         """HAR in logs from the newest row's volatilities; a missing window takes the next shorter one's value."""
@@ -206,12 +207,16 @@ class Forecaster(nn.Module):  # type: ignore[misc]
         )
         risk_B = torch.where(torch.isnan(context_B1[:, 0]), context_B1[:, 0], risk_B)
         edge_B = self.edge_slope * edge_bps(up_B, flat_B, f_BK[:, 0])
+        edge_15_B = self.edge_slope_15 * edge_bps(up_B, flat_B, f_BK[:, 1], 15)
         return (
             up_B, flat_B, *f_BK.unbind(1), *band_B2.unbind(1), spike_B, risk_B, edge_B,
-            spike_5_B, spike_60_B,
+            spike_5_B, spike_60_B, edge_15_B,
         )
 
 
-def edge_bps(up_B: Tensor, flat_B: Tensor, f_B: Tensor) -> Tensor:
-    """E[r] of the next minute in basis points were returns normal with deviation f: (2p − 1)(1 − p_flat) f √(2/π)."""
-    return 1e4 * (2 * up_B - 1) * (1 - flat_B) * f_B * MEAN_ABS_NORMAL
+def edge_bps(up_B: Tensor, flat_B: Tensor, f_B: Tensor, minutes: int = 1) -> Tensor:
+    """E[r] over h minutes in basis points, were returns normal with deviation f√h: (2p − 1)(1 − p_flat) f √h √(2/π).
+
+    The odds p are the next minute's whatever h: what they are worth after h minutes, the slope says.
+    """
+    return 1e4 * (2 * up_B - 1) * (1 - flat_B) * f_B * (MEAN_ABS_NORMAL * math.sqrt(minutes))

@@ -15,19 +15,21 @@ from onnx import TensorProto, helper
 from onnx.external_data_helper import set_external_data
 
 from bentos.artefact import load_artefact
-from bentos.predictor import OUTPUT_NAMES
+from bentos.predictor import LATER_OUTPUT_NAMES, OUTPUT_NAMES
 from feature_repo.contracts import ModelRefused
-from feature_repo.features import FORECAST_BAR, SEQUENCE_LENGTH
+from feature_repo.features import FORECAST_BAR, SEQUENCE_FEATURES, SEQUENCE_LENGTH
 from feature_repo.settings import ROOT
 from tests.bentos.made import made_artefact, made_graph, sign
 from training.export import SERVED, describe, verify
 from training.forecaster import OUTPUTS
 
+MADE_OUTPUTS = (*OUTPUT_NAMES, *LATER_OUTPUT_NAMES)
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Small, whole and signed."""
-    return made_artefact(tmp_path / "made", kind="har", outputs=list(OUTPUT_NAMES))
+    return made_artefact(tmp_path / "made", kind="har", outputs=list(MADE_OUTPUTS))
 
 
 def refused(folder: Path, message: str) -> None:
@@ -62,6 +64,16 @@ def test_a_whole_folder_passes_both_doors(folder: Path) -> None:
 
 def test_what_serving_asks_for_is_what_a_graph_must_answer() -> None:
     assert set(SERVED) == set(OUTPUT_NAMES) <= set(OUTPUTS)
+    assert set(LATER_OUTPUT_NAMES) <= set(OUTPUTS) - set(SERVED)
+
+
+def test_a_graph_from_before_an_output_was_added_passes_both_doors(folder: Path) -> None:
+    with_graph(folder, made_graph(OUTPUT_NAMES).SerializeToString())
+    with_meta(folder, outputs=list(OUTPUT_NAMES))
+    assert verify(folder, probe_ms=False)["verified"]
+    answered = load_artefact(folder).run(np.full((SEQUENCE_LENGTH, len(SEQUENCE_FEATURES)), 1e-3), 1e-3)
+    assert answered.expected_edge_15m_bps is None
+    assert np.isfinite(answered.expected_edge_bps)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "meta.json", "MODEL_CARD.md"])
@@ -176,8 +188,8 @@ def test_a_graph_whose_weights_lie_outside_it_is_refused(
     ({"feature_set": "0" * 12}, "feature set: expected"),
     ({"features": ["return_1m"]}, "feature names: expected"),
     ({"outputs": ["p_up"]}, "outputs: expected"),
-    ({"outputs": [*OUTPUT_NAMES, "spike_prob_5m"]}, "outputs: expected"),
-    ({"outputs": list(reversed(OUTPUT_NAMES))}, "outputs: expected"),
+    ({"outputs": [*MADE_OUTPUTS, "spike_prob_5m"]}, "outputs: expected"),
+    ({"outputs": list(reversed(MADE_OUTPUTS))}, "outputs: expected"),
 ])
 def test_a_meta_of_another_model_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelRefused, match=message):
@@ -189,7 +201,7 @@ def test_a_graph_without_an_output_that_serving_needs_is_refused_though_its_meta
         del graph.output[list(OUTPUT_NAMES).index("risk_score")]
 
     with_graph(folder, changed(poorer))
-    left = [name for name in OUTPUT_NAMES if name != "risk_score"]
+    left = [name for name in MADE_OUTPUTS if name != "risk_score"]
     refused(with_meta(folder, outputs=left), "found none of risk_score")
 
 

@@ -138,6 +138,13 @@ def test_kept_decisions_are_the_decisions_and_several_blocks_are_one(tmp_path: P
     whole = scored_file.joined(read_again)
     assert len(whole) == len(first) + len(second)
     assert np.array_equal(whole.edge_bps[1], np.concatenate([each.edge_bps[1] for each in read_again]))
+    of_15 = replace(first, edge_bps={**first.edge_bps, 15: 2 * first.edge_bps[1]})
+    scored_file.keep(tmp_path / "c.npz", of_15)
+    newer = scored_file.read(tmp_path / "c.npz")
+    assert np.allclose(newer.edge_bps[15], of_15.edge_bps[15], rtol=1e-6)
+    assert set(scored_file.joined([newer, newer]).edge_bps) == {1, 15}
+    assert set(scored_file.joined([newer, read_again[1]]).edge_bps) == {1}, "of before it was forecast"
+    assert set(scored_file.joined([read_again[1], newer]).edge_bps) == {1}
     with pytest.raises(ValueError, match="decisions of one model, found one, other"):
         scored_file.joined([replace(first, model="one"), replace(second, model="other")])
 
