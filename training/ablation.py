@@ -12,7 +12,6 @@ parts are those of `training.walkforward`; a result is a file of one (block, fam
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -60,7 +59,7 @@ class Ablation:
 
     def config(self) -> FitConfig:
         """The budget of every fit."""
-        plain = FitConfig(seed=self.seed, budget_s=math.inf)
+        plain = FitConfig(seed=self.seed)
         return replace(plain, epochs=1, stride=10, batch=256, trees=30) if self.quick else plain
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,7 @@ from torch.nn import functional
 from feature_repo.grid import Ints
 from feature_repo.progress import step
 from training.baselines import Har, ln_lags
-from training.dataset import Part, TrainingSet
+from training.dataset import TrainingSet
 from training.forecaster import CHANCES, CLIP, Forecaster, Raw, bar_columns
 from training.model import Network, Transformer
 from training.targets import HORIZONS
@@ -52,8 +51,6 @@ class FitConfig:
     """Epochs without a better calibration loss before it stops."""
     mask_rows: float = 0.1
     """Share of training sequences whose oldest part is masked: the model must bear a cold start."""
-    budget_s: float = 600.0
-    """Wall-clock limit; the epoch under way is finished."""
     threads: int = 1
     """One: sums over several threads round differently elsewhere, and on a busy machine they wait on each other."""
     seed: int = 0
@@ -68,8 +65,6 @@ class Fitted:
     model: Forecaster
     history: list[dict[str, float]]
     seconds: float
-    stopped_by_clock: bool = False
-    """Whether it would have gone on but for `FitConfig.budget_s`: then another machine fits another model."""
 
 
 def outcomes(table: TrainingSet, at: Ints) -> np.ndarray:
@@ -77,15 +72,12 @@ def outcomes(table: TrainingSet, at: Ints) -> np.ndarray:
     return np.column_stack([table.targets[name][at] for name in TARGETS])
 
 
-def fit(
-    table: TrainingSet, config: FitConfig, kind: type[Network] = Transformer,
-    clock: Callable[[], float] = time.monotonic,
-) -> Fitted:
-    """Fit a network on the train part; stop and choose by the calibration part."""
+def fit(table: TrainingSet, config: FitConfig, kind: type[Network] = Transformer) -> Fitted:
+    """Fit a network on the train part; stop and choose by the calibration part. No clock decides anything."""
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(mode=True)
-    start = clock()
+    start = time.monotonic()
     _, model = _prepared(table, config, kind)
     device = place()
     model.to(device)
@@ -94,21 +86,19 @@ def fit(
     steps = config.epochs * (len(table.part("train", config.stride)) // config.batch + 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=0.15)
     best, kept, history = float("inf"), copy.deepcopy(model.state_dict()), []
-    epoch, waited, late = 0, 0, False
     for epoch in range(config.epochs):
         trained = _epoch(table, model, average, optimizer, schedule, config, epoch)
-        loss = part_loss(average, table, "calibration", stride=5)
-        history.append({"epoch": epoch, "train_loss": trained, "calibration_loss": loss, "seconds": clock() - start})
+        loss = mean_loss(average, table, table.stopping(5))
+        seconds = time.monotonic() - start
+        history.append({"epoch": epoch, "train_loss": trained, "calibration_loss": loss, "seconds": seconds})
         LOG.info("epoch", seed=config.seed, **{k: round(v, 4) for k, v in history[-1].items()})
         if loss < best:
             best, kept = loss, copy.deepcopy(average.state_dict())
         waited = epoch - min(range(len(history)), key=lambda i: history[i]["calibration_loss"])
-        late = clock() - start > config.budget_s
-        if waited >= config.patience or late:
+        if waited >= config.patience:
             break
     average.load_state_dict(kept)
-    stopped = late and waited < config.patience and epoch + 1 < config.epochs
-    return Fitted(average.eval().cpu(), history, clock() - start, stopped)
+    return Fitted(average.eval().cpu(), history, time.monotonic() - start)
 
 
 def place() -> torch.device:
@@ -219,7 +209,6 @@ def raw_outputs(model: Forecaster, table: TrainingSet, at: Ints, batch: int = 40
     return Raw(*(torch.cat([getattr(p, name) for p in parts]).cpu() for name in Raw.__dataclass_fields__))
 
 
-def part_loss(model: Forecaster, table: TrainingSet, part: Part, stride: int) -> float:
-    """The training loss on another part."""
-    at = table.part(part, stride)
+def mean_loss(model: Forecaster, table: TrainingSet, at: Ints) -> float:
+    """The training loss on rows."""
     return float(loss_of(raw_outputs(model, table, at), torch.from_numpy(outcomes(table, at)).float()))

@@ -84,8 +84,8 @@ def mixable(member: Forecaster, raw: Raw) -> Tensor:
 
 
 def fit_stack(members: Mapping[str, Forecaster], table: TrainingSet, stride: int = 3) -> Stack:
-    """Weights by QLIKE and log loss on the calibration part. Members are calibrated already."""
-    at = table.part("calibration", stride)
+    """Weights by QLIKE and log loss on days that stopped no member. Members are calibrated already."""
+    at = table.weighing(stride)
     stack = Stack(members)
     answers_MNO = torch.stack([mixable(each, raw_outputs(each, table, at)) for each in members.values()])
     stack.weights_MO.copy_(_weights(answers_MNO, table, at))

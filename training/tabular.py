@@ -227,7 +227,7 @@ def fit_logistic(table: TrainingSet, budget: Budget) -> Forecaster:
 
 def fit_boosting(table: TrainingSet, budget: Budget) -> Forecaster:
     """Histogram boosting of each output: gamma deviance (which is QLIKE) for volatilities, log loss for chances."""
-    at, tune = table.part("train", budget.stride), table.part("calibration", 5)
+    at, tune = table.part("train", budget.stride), table.stopping(5)
     model = with_har(TreeForecaster(bar_columns()), table, budget)
     x, x_tune = tabular(model, table, at), tabular(model, table, tune)
     x[:, np.isnan(x).all(axis=0)] = 0.0  # scikit-learn has no bins for what is null throughout; no tree will read it

@@ -34,7 +34,7 @@ from training.costs import CostModel
 from training.dataset import PARTS, PURGE_NS, Split, TrainingSet, Windows, assemble, kernel_rows, pooled
 from training.evaluation import GATE_BASELINES, judge_test_part
 from training.export import describe, verify, write_artefact
-from training.fitting import FitConfig, Fitted, part_loss, raw_outputs
+from training.fitting import FitConfig, Fitted, mean_loss, raw_outputs
 from training.forecaster import OUTPUTS
 from training.headline import headline
 from training.klines import KLINES, MinuteBars, read_klines, simulated_klines
@@ -77,7 +77,7 @@ class TrainConfig:
     """Nothing that closes later is learnt from; what the bars hold after it is the test part."""
 
     def fitting(self, seed: int) -> FitConfig:
-        budget = {"epochs": 2, "stride": 5, "batch": 256, "budget_s": 20.0, "trees": 60} if self.quick else {}
+        budget = {"epochs": 2, "stride": 5, "batch": 256, "trees": 60} if self.quick else {}
         return replace(FitConfig(seed=seed), **budget)  # type: ignore[arg-type]
 
     def recipe(self) -> datasets.Recipe:
@@ -176,14 +176,14 @@ def _bars(settings: Settings, config: TrainConfig) -> MinuteBars:
 
 
 def _best_of(candidates: list[Fitted], table: TrainingSet) -> Fitted:
-    return min(candidates, key=lambda c: part_loss(c.model, table, "calibration", stride=5))
+    return min(candidates, key=lambda c: mean_loss(c.model, table, table.stopping(5)))
 
 
 def seed_scores(fitted: Fitted, table: TrainingSet) -> dict[str, float]:
     """How much the seed matters: scores of one fit on the test part, taken after the choice was made."""
     # Every test minute: the AUC of direction on every 5th was 0.493 to 0.517, by which minute of five one took.
-    tune, at = table.part("calibration", 5), table.part("test")
-    found = {"calibration_loss": part_loss(fitted.model, table, "calibration", stride=5), "seconds": fitted.seconds}
+    tune, at = table.stopping(5), table.part("test")
+    found = {"calibration_loss": mean_loss(fitted.model, table, tune), "seconds": fitted.seconds}
     if not len(at):
         return found
     factors = volatility_factors(raw_outputs(fitted.model, table, tune), table, tune, recency(table.close_ns[tune]))
@@ -258,7 +258,6 @@ def _facts(
         },
         "training_window": [_iso(ns) for ns in table.window("train")],
         "fit": {**asdict(config.fitting(config.seeds[0])), "seeds": list(config.seeds), "history": fitted.history,
-                "stopped_by_clock": fitted.stopped_by_clock,
                 "parameters": sum(p.numel() for p in fitted.model.parameters())},
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -176,7 +175,7 @@ def crash(given: Bars, model: str, seed: int, span: tuple[str, str]) -> dict[str
     files = given.files or (str(settings.data_dir / KLINES),)
     asked = Crash(files, given.form, *(parse_time(end) for end in span))
     with shown(Bar()):
-        return run(asked, model, FitConfig(seed=seed, budget_s=math.inf), on_stderr())
+        return run(asked, model, FitConfig(seed=seed), on_stderr())
 
 
 def verify(folder: Path | None) -> tuple[dict[str, Any], bool]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -34,6 +33,7 @@ from training import kept, scored_file
 from training.bar_files import BarForm, read_bars
 from training.costs import CostModel
 from training.dataset import PARTS, PURGE_NS, KnownRows, TrainingSet, Windows, assemble, kernel_rows, pooled
+from training.day_blocks import day_of
 from training.evaluation import calibrated_facts, iso, judged
 from training.fitting import FitConfig
 from training.fitting import place as device
@@ -77,8 +77,7 @@ class Plan:
     def config(self, seed: int) -> FitConfig:
         """Every model's budget: the same rows, the same calibration part to stop by."""
         quick = {"epochs": 1, "stride": 10, "batch": 256, "trees": 30} if self.quick else {}
-        # A limit by the clock would give a member that was fitted beside others fewer epochs.
-        return replace(FitConfig(seed=seed, budget_s=math.inf), **quick)
+        return replace(FitConfig(seed=seed), **quick)
 
     def names(self) -> tuple[str, ...]:
         """The models, members before the stack. Raises `ValueError` for one that is not there."""
@@ -101,7 +100,7 @@ def blocks_of(close_ns: Ints, blocks: int, days: int) -> list[tuple[int, int]]:
 
     Raises `ValueError` where less than as much again is left to learn from.
     """
-    present = np.unique((close_ns - 1) // DAY_NS)
+    present = np.unique(day_of(close_ns))
     if len(present) < 2 * blocks * days:
         raise ValueError(
             f"expected bars on at least {2 * blocks * days} days for {blocks} blocks of {days}, found {len(present)}; "
@@ -117,8 +116,8 @@ def windows_before(close_ns: Ints, block: tuple[int, int]) -> Windows:
     if not len(before):
         raise ValueError(f"expected bars before {iso(block[0])} to learn from, found none")
     cut = int(before[int((1 - CALIBRATION_SHARE) * len(before))] // DAY_NS * DAY_NS)
-    # The close at the block's end is the next day's: a block of whole days.
-    return Windows.between((int(close_ns[0]), cut, block[0], block[1] - 1 + PURGE_NS))
+    # Whole days, all of them: the embargo is the day before the block.
+    return Windows.between((int(close_ns[0]), cut, block[0] - DAY_NS, block[1] + PURGE_NS))
 
 
 def run(plan: Plan, folder: Path, say: Say, costs: CostModel | None = None) -> Found:

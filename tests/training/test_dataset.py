@@ -114,7 +114,7 @@ def test_parts_by_time_are_purged_and_may_be_left_out_on_purpose(bars: MinuteBar
     found = assemble(kernel_rows(bars), Windows.between((first, cut, cut + 5 * DAY_NS, cut + 5 * DAY_NS)))
     assert found.counts["test"] == 0
     assert found.window("train")[1] == cut - max(HORIZONS) * MINUTE_NS
-    assert found.window("calibration")[0] == cut + DAY_NS
+    assert found.window("calibration")[0] == cut + DAY_NS + MINUTE_NS, "the close at midnight is the embargo's"
     with pytest.raises(ValueError, match=r"none in test\); give more days"):
         assemble(kernel_rows(bars), Windows.between((first, cut, last + DAY_NS, last + 9 * DAY_NS)))
 
@@ -142,3 +142,13 @@ def test_minutes_before_a_market_that_stands_still_are_judged_and_not_fitted_on(
     money = compare(scored, {}, CostModel())["1"]
     long = money["strategies"]["always_long"]["at_settings"]
     assert (money["decisions"], long["trades"], long["left_out"]) == (len(at), len(at), 0)
+
+
+def test_days_that_stop_a_fit_weigh_no_member(table: TrainingSet) -> None:
+    stop, weigh = table.stopping(), table.weighing()
+    assert len(np.unique(table.days(stop))) >= 2
+    assert not set(table.days(stop)) & set(table.days(weigh))
+    assert sorted([*stop, *weigh]) == table.part("calibration").tolist()
+    first = int(table.days(stop)[0])
+    short = replace(table, parts=np.where((table.parts == 1) & (table.close_ns <= (first + 1) * DAY_NS), 1, -1))
+    assert short.stopping().tolist() == short.weighing().tolist() == short.part("calibration").tolist(), "of one day"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import count
 
 import numpy as np
 import torch
 
 from training.dataset import TrainingSet
-from training.fitting import FitConfig, _prepared, fit
+from training.fitting import FitConfig, _prepared
 
 
 def test_scaler_and_har_do_not_change_with_calibration_and_test(table: TrainingSet) -> None:
@@ -21,11 +20,3 @@ def test_scaler_and_har_do_not_change_with_calibration_and_test(table: TrainingS
     assert one[0].coefficients_GK.tobytes() == two[0].coefficients_GK.tobytes()
     for name in ("har_GK", "center_F", "scale_F"):
         assert torch.equal(getattr(one[1], name), getattr(two[1], name)), name
-
-
-def test_a_fit_that_the_clock_ended_says_so(table: TrainingSet) -> None:
-    config = FitConfig(epochs=3, stride=20, batch=256, patience=9)
-    ended = fit(table, replace(config, budget_s=2.5), clock=map(float, count()).__next__)
-    assert len(ended.history) < 3
-    assert ended.stopped_by_clock
-    assert not fit(table, config, clock=lambda: 0.0).stopped_by_clock
