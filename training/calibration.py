@@ -147,7 +147,7 @@ def staleness(up_logit: Floats, table: TrainingSet, at: Ints) -> dict[str, Any]:
 
 
 def _logits(raw: Raw, name: str) -> Floats:
-    return np.asarray(raw.logits()[CHANCES.index(name)].double().numpy())
+    return np.asarray(raw.logits_BC[:, CHANCES.index(name)].double().numpy())
 
 
 def _edge_slopes(
@@ -155,8 +155,8 @@ def _edge_slopes(
 ) -> tuple[EdgeSlope, EdgeSlope]:
     """Of one minute and of 15; a row whose 15 minutes have a hole counts for the first alone."""
     with torch.no_grad():
-        up_B = torch.sigmoid(model.platt_62[0, 0] * raw.up_B + model.platt_62[0, 1])
-        flat_B = torch.sigmoid(model.platt_62[1, 0] * raw.flat_B + model.platt_62[1, 1])
+        up_B = torch.sigmoid(model.platt_62[0, 0] * raw.logits_BC[:, 0] + model.platt_62[0, 1])
+        flat_B = torch.sigmoid(model.platt_62[1, 0] * raw.logits_BC[:, 1] + model.platt_62[1, 1])
         f_BK = torch.exp(raw.ln_f_BK + model.ln_scale_K)
         edges = [edge_bps(up_B, flat_B, f_BK[:, k], h).double().numpy() for k, h in ((0, 1), (1, 15))]
     days = table.close_ns[at] // DAY_NS

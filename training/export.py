@@ -24,7 +24,7 @@ from feature_repo.contracts import ModelRefused
 from feature_repo.features import FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
 
 Singles = NDArray[np.float32]
-OPSET = 18
+OPSET = 20
 TOLERANCE = 1e-5
 SUMS = "SHA256SUMS"
 FILES = ("model.onnx", "meta.json", "MODEL_CARD.md")

@@ -194,7 +194,7 @@ def seed_scores(fitted: Fitted, table: TrainingSet) -> dict[str, float]:
         if (moved := np.isfinite(y)).any():
             found[f"test_qlike_{h}m"] = qlike(y[moved], f[moved, k])
     known = np.isfinite(up)
-    return {**found, "test_auc_up": auc(up[known], raw.up_B.double().numpy()[known])}
+    return {**found, "test_auc_up": auc(up[known], raw.logits_BC[:, 0].double().numpy()[known])}
 
 
 def _judged(
