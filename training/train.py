@@ -9,7 +9,6 @@ The test part is scored once, at the end, with the exported graph, by the judge 
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from feature_repo.features import FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.grid import Ints
 from feature_repo.progress import step
 from feature_repo.settings import ROOT, Settings
+from feature_repo.whole_folder import replace_folder
 from training import card, datasets, registry
 from training.bar_files import BarForm, read_bars
 from training.calibration import Calibration, calibrate, recency, volatility_factors
@@ -291,10 +291,6 @@ def _run_record(meta: dict[str, Any]) -> registry.RunRecord:
 
 
 def install(folder: Path, output: Path) -> None:
-    """Replace the artefact that serving starts with, whole or not at all."""
+    """Replace the artefact that serving starts with, whole or not at all, whenever it is stopped."""
     verify(folder, probe_ms=False)
-    fresh = output.with_name(f".{output.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(folder, fresh)
-    shutil.rmtree(output, ignore_errors=True)
-    fresh.rename(output)
+    replace_folder(folder, output)

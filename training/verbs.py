@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from feature_repo.contracts import ModelRefused
 from feature_repo.logs import configure
 from feature_repo.settings import Settings, load_settings
+from feature_repo.whole_folder import recover
 from training.bar_files import BarForm, parse_time
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ def verify(folder: Path | None) -> tuple[dict[str, Any], bool]:
     from training.export import verify as check
 
     folder = folder or load_settings().model_dir
+    recover(folder)
     try:
         return check(folder), True
     except ModelRefused as error:
@@ -208,6 +210,7 @@ def rebuild(named: str, output: Path | None) -> dict[str, Any]:
 def _ready(component: str) -> Settings:
     settings = load_settings()
     configure(component, settings.log_level)
+    recover(settings.model_dir)  # an installation may have been killed between two names
     return settings
 
 
