@@ -23,11 +23,22 @@ from tests.bentos.made import made_artefact, made_graph, sign
 from training.export import SERVED, describe, verify
 from training.forecaster import OUTPUTS
 
+N = len(FORECAST_BAR)
+WINDOWS = {"train": ["2025-01-01T00:01:00+00:00", "2025-03-01T00:00:00+00:00"],
+           "calibration": ["2025-03-02T00:01:00+00:00", "2025-04-01T00:00:00+00:00"]}
+LEARNT: dict[str, Any] = {
+    "symbol": "BTCUSDT", "source": "live", "calibration": {"return_intervals": {"5": 1.2, "15": 1.3, "60": 1.4}},
+    "dataset": {"identity": "0" * 16, "windows": WINDOWS, "counts": {"train": 84_000}},
+    "ood": {"features": list(FORECAST_BAR), "lower": [-1.0] * N, "upper": [1.0] * N, "center": [0.0] * N,
+            "scale": [0.01] * N, "max_distance": 5.0, "max_outside": 2},
+}
+"""What evaluation asks of an artefact besides what serving does."""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Small, whole and signed."""
-    return made_artefact(tmp_path / "made", kind="har", outputs=list(OUTPUT_NAMES))
+    return made_artefact(tmp_path / "made", kind="har", outputs=list(OUTPUT_NAMES), **LEARNT)
 
 
 def refused(folder: Path, message: str) -> None:
@@ -184,6 +195,39 @@ def test_a_meta_of_another_model_is_refused(folder: Path, changes: dict[str, Any
         verify(with_meta(folder, **changes))
 
 
+@pytest.mark.parametrize("name", LEARNT)
+def test_a_meta_that_lacks_what_evaluation_asks_is_refused_at_the_door(folder: Path, name: str) -> None:
+    meta = json.loads((folder / "meta.json").read_text())
+    del meta[name]
+    (folder / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(ModelRefused, match=rf"meta\.json: expected {name}, found none; train the model again"):
+        verify(sign(folder), probe_ms=False)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"name": 7}, "name to be text, found 7"), ({"symbol": ""}, "symbol to be text"),
+    ({"source": "dream"}, "source to be one of live, .*, found 'dream'"),
+    ({"outputs": "p_up"}, "outputs to be a list of names"), ({"dataset": []}, "dataset to be an object"),
+    ({"dataset": LEARNT["dataset"] | {"identity": None}}, r"dataset\.identity to be the set's hash, found None"),
+    ({"dataset": LEARNT["dataset"] | {"windows": {"train": WINDOWS["train"]}}},
+     r"dataset\.windows\.calibration to be two times"),
+    ({"dataset": LEARNT["dataset"] | {"windows": WINDOWS | {"train": ["soon", "later"]}}}, r"windows\.train to be two"),
+    ({"dataset": LEARNT["dataset"] | {"windows": WINDOWS | {"train": WINDOWS["train"][::-1]}}}, "two times, ascending"),
+    ({"dataset": LEARNT["dataset"] | {"counts": {}}}, r"dataset\.counts\.train to be a number of rows, found None"),
+    ({"calibration": {}}, r"calibration\.return_intervals to be numbers by horizon"),
+    ({"calibration": {"return_intervals": {"15": None}}}, "numbers by horizon"),
+    ({"ood": LEARNT["ood"] | {"features": ["return_1m"]}}, r"ood\.features to be the model's features"),
+    ({"ood": LEARNT["ood"] | {"scale": [1.0]}}, rf"ood\.scale to be {N} numbers"),
+    ({"ood": LEARNT["ood"] | {"scale": [0.0] * N}}, r"ood\.scale to be above 0"),
+    ({"ood": LEARNT["ood"] | {"max_distance": None}}, r"ood\.max_distance to be a number, found None"),
+])
+def test_a_meta_whose_facts_cannot_be_is_refused_with_what_was_expected(
+    folder: Path, changes: dict[str, Any], message: str,
+) -> None:
+    with pytest.raises(ModelRefused, match=f"meta.json: expected .*{message}"):
+        verify(with_meta(folder, **changes), probe_ms=False)
+
+
 def test_a_graph_without_an_output_that_serving_needs_is_refused_though_its_meta_agrees(folder: Path) -> None:
     def poorer(graph: onnx.GraphProto) -> None:
         del graph.output[list(OUTPUT_NAMES).index("risk_score")]
@@ -233,3 +277,4 @@ def test_a_folder_that_is_described_anew_keeps_its_graph_and_has_json_that_anyon
 def test_the_shipped_artefact_is_loaded_and_its_card_is_there() -> None:
     shipped = ROOT / "models" / "bootstrap"
     assert load_artefact(shipped).facts.version in (shipped / "MODEL_CARD.md").read_text()
+    assert verify(shipped, probe_ms=False)["verified"], "it can be evaluated too"
