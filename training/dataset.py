@@ -24,6 +24,7 @@ from feature_repo.context import CONTEXT_LAG_NS, hourly_percentiles
 from feature_repo.contracts import DAY_NS, MINUTE_NS, Source
 from feature_repo.features import FEATURE_NAMES, FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.grid import Floats, Ints
+from training.day_blocks import day_of
 from training.klines import MinuteBars, feature_rows
 from training.targets import HORIZONS, LABELS, realised_after, targets
 
@@ -33,6 +34,8 @@ SEAM = 128
 """Empty minutes that stand for a longer hole: more than a sequence (64) or a label (60) can span."""
 PURGE_NS = max(HORIZONS) * MINUTE_NS
 """A label looks as far ahead as this."""
+CUTS = "minutes after the embargo/v2"
+"""Names the rule of `Windows.between`; part of the identity of a set."""
 MIN_KNOWN = 0.8
 """A sequence with more than 20 % masked is tier 3 at best: not trained on, not scored."""
 Singles = NDArray[np.float32]
@@ -78,16 +81,18 @@ class Windows:
     def between(cls, edges: Sequence[int], embargo_ns: int = DAY_NS) -> Windows:
         """Parts between four ascending times, purged of labels that cross the next one, with an embargo after each.
 
-        Two equal edges leave out the part between them; there is no embargo after a part that is not there.
+        The minute that closes when an embargo ends lies in it. Two equal edges leave out the part between them; there
+        is no embargo after a part that is not there.
 
         >>> found = Windows.between((0, 10 * DAY_NS, 12 * DAY_NS, 12 * DAY_NS))
-        >>> found.calibration == (11 * DAY_NS, 12 * DAY_NS - PURGE_NS), found.test
+        >>> found.calibration == (11 * DAY_NS + MINUTE_NS, 12 * DAY_NS - PURGE_NS), found.test
         (True, None)
         """
         spans: list[Span | None] = []
         for i, (first, end) in enumerate(pairwise(edges)):
             behind = i > 0 and spans[i - 1] is not None
-            spans.append((first + (embargo_ns if behind else 0), end - PURGE_NS) if end > first else None)
+            begin = first + (embargo_ns + MINUTE_NS if behind else 0)
+            spans.append((begin, end - PURGE_NS) if end > first else None)
         return cls(*spans)
 
     def windows(self, _close_ns: Ints) -> Windows:
@@ -179,8 +184,8 @@ class TrainingSet:
         return np.asarray(self.values_MF[at])
 
     def days(self, at: Ints) -> Ints:
-        """UTC day number of each row, for day blocks."""
-        return self.close_ns[at] // DAY_NS
+        """UTC day number of each row's minute, for day blocks."""
+        return day_of(self.close_ns[at])
 
     def window(self, name: Part) -> tuple[int, int]:
         """First and last decision close of a part, ns."""
@@ -291,6 +296,6 @@ def _identity(rows: KnownRows, split: Split | Windows) -> str:
     facts = {
         "content": rows.content, "symbol": rows.symbol, "source": rows.source, "feature_set": FEATURE_SET,
         "features": FORECAST_BAR, "labels": LABELS, "split": asdict(split), "sequence_length": SEQUENCE_LENGTH,
-        "min_known": MIN_KNOWN,
+        "min_known": MIN_KNOWN, "cuts": CUTS,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_repo.contracts import DAY_NS
 from training.metrics import BOOTSTRAP_DRAWS, Floats, Ints, day_draws, equal_bins
 
 FEWEST_DAYS = 2
@@ -25,6 +26,15 @@ AUC_BINS = 512
 ECE_BINS = 10
 Ends = dict[str, Any]
 """{"low", "high", "days"}: 2.5 % and 97.5 % of the draws and the days behind them."""
+
+
+def day_of(close_ns: Ints) -> Ints:
+    """UTC day number of the minutes that close at these times: the one that closes at midnight ends its day.
+
+    >>> day_of(np.array([DAY_NS, DAY_NS + 60_000_000_000, 2 * DAY_NS])).tolist()
+    [0, 1, 1]
+    """
+    return np.asarray((close_ns - 1) // DAY_NS)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_repo.contracts import DAY_NS
 from feature_repo.grid import Floats, Ints
+from training.day_blocks import day_of
 
 RETURN_HORIZONS = (1, 5, 15, 60)
 """Minutes ahead of the realised returns."""
@@ -86,8 +86,8 @@ class Scored:
 
     @property
     def days(self) -> Ints:
-        """UTC day number of each decision: the blocks of the bootstrap, shared by all symbols."""
-        return self.close_ns_N // DAY_NS
+        """UTC day number of each decision's minute: the blocks of the bootstrap, shared by all symbols."""
+        return day_of(self.close_ns_N)
 
     def only(self, chosen: NDArray[np.bool_] | Ints) -> Scored:
         """The chosen decisions, by mask or by position."""

@@ -34,6 +34,7 @@ from training import kept, scored_file
 from training.bar_files import BarForm, read_bars
 from training.costs import CostModel
 from training.dataset import PARTS, PURGE_NS, KnownRows, TrainingSet, Windows, assemble, kernel_rows, pooled
+from training.day_blocks import day_of
 from training.evaluation import calibrated_facts, iso, judged
 from training.fitting import FitConfig
 from training.fitting import place as device
@@ -101,7 +102,7 @@ def blocks_of(close_ns: Ints, blocks: int, days: int) -> list[tuple[int, int]]:
 
     Raises `ValueError` where less than as much again is left to learn from.
     """
-    present = np.unique((close_ns - 1) // DAY_NS)
+    present = np.unique(day_of(close_ns))
     if len(present) < 2 * blocks * days:
         raise ValueError(
             f"expected bars on at least {2 * blocks * days} days for {blocks} blocks of {days}, found {len(present)}; "
@@ -117,8 +118,8 @@ def windows_before(close_ns: Ints, block: tuple[int, int]) -> Windows:
     if not len(before):
         raise ValueError(f"expected bars before {iso(block[0])} to learn from, found none")
     cut = int(before[int((1 - CALIBRATION_SHARE) * len(before))] // DAY_NS * DAY_NS)
-    # The close at the block's end is the next day's: a block of whole days.
-    return Windows.between((int(close_ns[0]), cut, block[0], block[1] - 1 + PURGE_NS))
+    # Whole days: the minute that closes at the block's end is its last.
+    return Windows.between((int(close_ns[0]), cut, block[0], block[1] + PURGE_NS))
 
 
 def run(plan: Plan, folder: Path, say: Say, costs: CostModel | None = None) -> Found:

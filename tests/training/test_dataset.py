@@ -114,7 +114,7 @@ def test_parts_by_time_are_purged_and_may_be_left_out_on_purpose(bars: MinuteBar
     found = assemble(kernel_rows(bars), Windows.between((first, cut, cut + 5 * DAY_NS, cut + 5 * DAY_NS)))
     assert found.counts["test"] == 0
     assert found.window("train")[1] == cut - max(HORIZONS) * MINUTE_NS
-    assert found.window("calibration")[0] == cut + DAY_NS
+    assert found.window("calibration")[0] == cut + DAY_NS + MINUTE_NS, "the close at midnight is the embargo's"
     with pytest.raises(ValueError, match=r"none in test\); give more days"):
         assemble(kernel_rows(bars), Windows.between((first, cut, last + DAY_NS, last + 9 * DAY_NS)))
 

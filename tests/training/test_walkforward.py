@@ -17,6 +17,7 @@ from tests.training.scored_rows import forecast_scored
 from training import scored_file
 from training.bar_files import BarForm
 from training.dataset import TrainingSet
+from training.day_blocks import day_of
 from training.kept import keep, read
 from training.klines import MinuteBars
 from training.models import STACKED
@@ -43,7 +44,10 @@ def test_a_block_is_forecast_from_what_came_a_day_and_a_label_before_it() -> Non
     assert windows.calibration is not None
     assert windows.train[1] + 60 * MINUTE_NS + DAY_NS <= windows.calibration[0]
     assert windows.calibration[1] + 60 * MINUTE_NS <= block[0]
-    assert windows.test == (block[0] + DAY_NS, block[1] - 1), "whole days: the close at midnight is the next day's"
+    assert windows.test is not None
+    test = close_ns[(close_ns >= windows.test[0]) & (close_ns <= windows.test[1])]
+    assert np.unique(day_of(test), return_counts=True)[1].tolist() == [1440] * 4, "whole days, all behind the embargo"
+    assert test[-1] == block[1], "the close at midnight is the day's that it ends"
     with pytest.raises(ValueError, match=r"expected bars before 1970.* to learn from, found none"):
         windows_before(close_ns, (DAY_NS, 2 * DAY_NS))
 
