@@ -285,7 +285,8 @@ def _parts(
     if wanting := [name for name, span in zip(PARTS, windows.spans(), strict=True) if span and not counts[name]]:
         raise ValueError(
             f"expected rows in every part of the split, found {counts} (none in {', '.join(wanting)}); give more days "
-            "of history",
+            f"of history: a row is used where {MIN_KNOWN:.0%} of what its {SEQUENCE_LENGTH} minutes say is known and "
+            f"each of the {max(HORIZONS)} minutes after it has a bar",
         )
     left_out = {"left_out": len(place) - sum(counts.values()), "embargo_or_purged": int((part < 0).sum())}
     return dense, {**counts, "rows": len(place), **left_out}

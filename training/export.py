@@ -53,19 +53,19 @@ def write_artefact(model: Any, meta: dict[str, Any], card: str, folder: Path) ->
 def describe(folder: Path, meta: dict[str, Any], card: str) -> Path:
     """Write what is said of the graph that lies there, which stays as it was judged, and the checksums anew."""
     (folder / SUMS).unlink(missing_ok=True)
-    (folder / "meta.json").write_text(json.dumps(_plain(meta), indent=1, sort_keys=True, allow_nan=False) + "\n")
+    (folder / "meta.json").write_text(json.dumps(plain(meta), indent=1, sort_keys=True, allow_nan=False) + "\n")
     (folder / "MODEL_CARD.md").write_text(card)
     sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}" for name in FILES]
     (folder / SUMS).write_text("\n".join(sums) + "\n")
     return folder
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The same with null for numbers that JSON has no word for: a slope without an error, say."""
     if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

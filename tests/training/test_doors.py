@@ -39,6 +39,9 @@ def test_nothing_after_until_is_learnt_from_and_what_follows_is_the_test(bars: M
     assert until_windows(bars.close_ns[bars.close_ns <= until], until).test is None
     with pytest.raises(ValueError, match="at least 10 days up to --until"):
         until_windows(bars.close_ns, int(bars.close_ns[0]) + 3 * DAY_NS)
+    three_days = bars.close_ns[: 3 * 1440]
+    with pytest.raises(ValueError, match=r"at least 10 days up to --until, found \S+ to 2024-01-04T00:00"):
+        until_windows(three_days, int(three_days[-1]) + 400 * DAY_NS)
     with pytest.raises(ValueError, match=r"expected bars up to --until .*, found none before"):
         until_windows(bars.close_ns, int(bars.close_ns[0]) - DAY_NS)
 
@@ -77,6 +80,39 @@ def test_an_artefact_says_which_files_it_is_of_without_their_folder(tmp_path: Pa
     assert verbs._command(config, None, "2025-07-11") == (
         "candlewick train --bars eth.csv b.parquet --until 2025-07-11 --model lstm --seed 4"
     )
+    form = BarForm(time="ts", label="close", unit="ms", columns={"volume": "v"}, symbol="ETHUSDT", source="recording")
+    assert verbs._command(TrainConfig(bars=("a.csv",), seeds=(0,), form=form), None, None) == (
+        "candlewick train --bars a.csv --time-column ts --time-means close --time-unit ms --symbol ETHUSDT --source "
+        "recording --column volume=v --seeds 1"
+    )
+
+
+def test_the_newest_model_of_a_kind_trained_here_is_found_by_its_kind(tmp_path: Path) -> None:
+    settings = Settings(run_dir=tmp_path)
+    held = {"20250101-1": "har", "20250102-1": "har", "20250103-1": "reversal", "champion": "har"}
+    for name, kind in held.items():
+        folder = tmp_path / "models" / name
+        folder.mkdir(parents=True)
+        version = "20250104-1" if name == "champion" else name
+        (folder / "meta.json").write_text(json.dumps({"version": version, "kind": kind}))
+    (tmp_path / "models" / "20250105-1").mkdir()
+    (tmp_path / "models" / "20250105-1" / "meta.json").write_text("cut of")
+    assert resolve(settings, "har").name == "20250102-1"
+    assert resolve(settings, "reversal").name == "20250103-1"
+    with pytest.raises(ValueError, match=r"trained here: har, reversal; `candlewick train --model KIND` trains one"):
+        resolve(settings, "isolation_forest")
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for page, said in ((tmp_path, "that can be written"), (tmp_path / "file" / "page.html", "in a folder that can be")):
+        with pytest.raises(ValueError, match=f"expected --html FILE {said}"):
+            verbs.evaluate(None, verbs.Bars(("none.parquet",)), (None, None), False, (), 0, (page, ()))
+
+
+def test_a_kind_of_model_that_is_none_is_refused_before_any_bar_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected a model of stack, transformer, .*, found oracle"):
+        run(Settings(run_dir=tmp_path), TrainConfig(model="oracle", bars=("nowhere.parquet",)), "test")
 
 
 @pytest.mark.slow
@@ -94,6 +130,7 @@ def test_a_model_of_files_is_found_by_name_and_scored_beside_baselines_of_its_ow
     assert (meta["kind"], meta["dataset"]["files"]) == ("har", ["bars.parquet"])
     assert "given as files: bars.parquet. They hold BTCUSDT" in (Path(made["folder"]) / "MODEL_CARD.md").read_text()
     assert resolve(settings, f"{made['registry']['model']}/{made['registry']['version']}").is_dir()
+    assert resolve(settings, "har") == Path(made["folder"])
     with pytest.raises(ValueError, match="registered: candlewick-forecast-simulated"):
         resolve(settings, "nobody")
 
