@@ -108,14 +108,14 @@ def read_bars(
     symbols = sorted({bars.symbol for _, bars in read})
     found = [_joined([each for each in read if each[1].symbol == symbol], form) for symbol in symbols]
     if volume_needed and (lacking := [bars.symbol for bars in found if without_volume(bars)]):
-        raise ValueError(f"expected volumes to learn from, found none of {', '.join(lacking)}; bars without them can "
-                         "only be evaluated on")
+        raise ValueError(f"expected volumes to learn from, found none above 0 of {', '.join(lacking)}; bars without "
+                         "them can only be evaluated on")
     return found
 
 
 def without_volume(bars: MinuteBars) -> bool:
-    """Whether it was said that there is none."""
-    return bool(np.isnan(bars.columns["volume"]).all())
+    """Whether it was said that there is none, or none was ever traded."""
+    return not (bars.columns["volume"] > 0).any()
 
 
 def until(bars: MinuteBars, last_ns: int) -> MinuteBars:

@@ -26,7 +26,7 @@ from training.bar_files import BarForm, parse_time, read_bars, without_volume
 from training.calibration import calibrate
 from training.card import read_meta
 from training.costs import CostModel
-from training.dataset import Span, TrainingSet, Windows, assemble, kernel_rows, pooled
+from training.dataset import Singles, Span, TrainingSet, Windows, assemble, kernel_rows, pooled
 from training.export import verify
 from training.fitting import FitConfig
 from training.forecaster import Forecaster
@@ -145,7 +145,10 @@ def _asked(bars: Sequence[MinuteBars], request: Request) -> tuple[TrainingSet, I
         raise ValueError(f"expected bars between --from and --to ({' '.join(ends)}), found {_held(bars)}")
     inside = [bars_within(each, first - WARM_UP_NS, last + DAY_NS) for each in bars]
     kept = [each for each in inside if len(each.close_ns)]
-    table = assemble(pooled([kernel_rows(each) for each in kept]), Windows(test=(first, last)))
+    rows = pooled([kernel_rows(each) for each in kept])
+    # Bars without volumes are scored by what they do have, and what they lack is told: else there would be no answer.
+    absent = _never_known(rows.values) if any(without_volume(each) for each in kept) else ()
+    table = assemble(rows, Windows(test=(first, last)), absent)
     return table, table.part("test")
 
 
@@ -252,8 +255,13 @@ def _inside(table: TrainingSet) -> int:
 
 def _null_features(table: TrainingSet, at: Ints) -> dict[str, str]:
     """The model's inputs that no scored row has, each with the reason: of bars without volumes, say."""
-    known = np.isfinite(table.newest(at)).any(axis=0)
-    return {name: "no row has what it is made of" for name, any_ in zip(FORECAST_BAR, known, strict=True) if not any_}
+    return dict.fromkeys(_never_known(table.newest(at)), "no row has what it is made of")
+
+
+def _never_known(values: Singles) -> tuple[str, ...]:
+    """The inputs of which (N, F) rows hold no number."""
+    known = np.isfinite(values).any(axis=0).tolist()
+    return tuple(name for name, somewhere in zip(FORECAST_BAR, known, strict=True) if not somewhere)
 
 
 def _about(meta: Mapping[str, Any], table: TrainingSet, at: Ints) -> Found:

@@ -211,7 +211,7 @@ def test_bars_without_volumes_are_read_where_it_is_said_and_never_learnt_from(tm
         [bars] = read_bars([written(tmp_path, table)], form, volume_needed=False)
         assert without_volume(bars), "it was said that there is none, whatever a column is called"
     assert bars.columns["quote_volume"].tolist() == [5.0] * 6
-    with pytest.raises(ValueError, match="expected volumes to learn from, found none of BTCUSDT"):
+    with pytest.raises(ValueError, match="expected volumes to learn from, found none above 0 of BTCUSDT"):
         read_bars([written(tmp_path, made())], form)
     with pytest.raises(ValueError, match="expected the file's name of close in --column close=NAME, found none"):
         BarForm(columns={"close": ""})
