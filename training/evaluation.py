@@ -89,13 +89,13 @@ def evaluate_bars(settings: Settings, request: Request, say: Say) -> Judged:
     bars = read_bars(request.files, request.form, volume_needed=False)
     table, at = _asked(bars, request)
     say(f"{len(at):,} minutes to score")
-    history = _history(settings, request, bars, meta, say)
+    history, where = _history(settings, request, bars, meta, say)
     config = FitConfig(seed=request.seed, stride=request.stride, trees=request.trees)
     # HAR alone, the reference, where baselines were not asked for.
     names = BASELINES if request.baselines else ("har",)
     rivals = fit_rivals(names, history, config, meta["ood"], say) if history is not None else {}
     report, scored, others = _judge(folder, table, at, rivals, CostModel.of(settings), shown=request.baselines)
-    return {"folder": str(folder), "seed": request.seed, **report}, scored, others
+    return {"folder": str(folder), "seed": request.seed, "references_learnt_from": where, **report}, scored, others
 
 
 def judge_test_part(
@@ -179,34 +179,37 @@ def model_windows(meta: Mapping[str, Any]) -> Windows:
 
 def _history(
     settings: Settings, request: Request, bars: Sequence[MinuteBars], meta: Mapping[str, Any], say: Say,
-) -> TrainingSet | None:
-    """The model's own training rows; None where they are not at hand and were not asked for."""
+) -> tuple[TrainingSet | None, str | None]:
+    """The model's own training rows and where they were; None where they are not at hand and were not asked for.
+
+    Bars that name no market are taken for the model's: where they are another venue's, the place says so.
+    """
     windows, wanted = model_windows(meta), meta["dataset"]["counts"]["train"]
     market, source = str(meta["symbol"]), meta["source"]
-    places: list[Callable[[], Sequence[MinuteBars]]] = [lambda: bars]
+    places: list[tuple[str, Callable[[], Sequence[MinuteBars]]]] = [("--bars", lambda: bars)]
     if request.train_files:
         # Files that do not say of what they are, are of what the model learnt from, not of what is evaluated.
         form = replace(request.form, source=source, symbol=request.form.symbol if "+" in market else market)
-        places.insert(0, lambda: read_bars(request.train_files, form))
+        places.insert(0, ("--train-bars", lambda: read_bars(request.train_files, form)))
     if (settings.data_dir / KLINES).exists():
-        places.append(lambda: read_bars([settings.data_dir / KLINES]))
+        places.append((f"data folder: {KLINES}", lambda: read_bars([settings.data_dir / KLINES])))
     found = 0
-    for place in places:
+    for where, place in places:
         own = [each for each in place() if each.symbol in market.split("+") and each.source == source]
         if {each.symbol for each in own} != set(market.split("+")) or any(without_volume(each) for each in own):
             continue  # another market's minutes, or not all that the model saw of them
         table = _within(own, windows)
         found = max(found, table.counts["train"] if table else 0)
         if table is not None and table.counts["train"] >= SAME_ROWS * wanted:
-            say(f"baselines learn from {table.counts['train']:,} of the model's {wanted:,} training rows")
-            return table
+            say(f"baselines learn from {table.counts['train']:,} of the model's {wanted:,} training rows ({where})")
+            return table, where
     if request.baselines:
         spans = " and ".join(f"{iso(a)} to {iso(b)}" for a, b in _spans(windows))
         raise ValueError(
             f"expected the model's {wanted:,} training rows ({market}, {source}, {spans}) for its baselines, found "
             f"{found:,}; give those bars too by --train-bars FILE…",
         )
-    return None
+    return None, None
 
 
 def _spans(windows: Windows) -> list[Span]:
@@ -260,8 +263,7 @@ def _null_features(table: TrainingSet, at: Ints) -> dict[str, str]:
 
 def _never_known(values: Singles) -> tuple[str, ...]:
     """The inputs of which (N, F) rows hold no number."""
-    known = np.isfinite(values).any(axis=0).tolist()
-    return tuple(name for name, somewhere in zip(FORECAST_BAR, known, strict=True) if not somewhere)
+    return tuple(FORECAST_BAR[i] for i in np.flatnonzero(~np.isfinite(values).any(axis=0)))
 
 
 def _about(meta: Mapping[str, Any], table: TrainingSet, at: Ints) -> Found:

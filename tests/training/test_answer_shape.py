@@ -105,7 +105,7 @@ def test_whatever_the_bars_the_answer_has_its_shape(
     case.change(pd.read_parquet(bar_file(tmp_path, market))).to_parquet(path)
     end_ns = int(market.close_ns[0]) - MINUTE_NS + case.last_day * DAY_NS
     report = evaluated(folder, path, case.form, end_ns)
-    assert report["days"] == 1
+    assert (report["days"], report["references_learnt_from"]) == (1, None)
     found = families(report)
     for family, reason in case.nulls.items():
         assert all(block["reason"].startswith(reason) for block in found[family]), family

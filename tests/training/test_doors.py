@@ -70,9 +70,9 @@ def test_a_period_without_bars_is_refused_with_what_there_is(
     bars: MinuteBars, start: int | None, end: int | None, said: str,
 ) -> None:
     midnight = int(bars.close_ns[0]) // DAY_NS * DAY_NS
-    span = [None if day is None else midnight + day * DAY_NS for day in (start, end)]
+    first, last = (None if day is None else midnight + day * DAY_NS for day in (start, end))
     with pytest.raises(ValueError, match=said):
-        _asked([bars], Request("none", [], FORM, *span))
+        _asked([bars], Request("none", [], FORM, first, last))
 
 
 def test_an_artefact_says_which_files_it_is_of_without_their_folder(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_model_of_files_is_found_by_name_and_scored_beside_baselines_of_its_ow
     assert set(report) >= {"direction", "volatility", "spike", "risk", "intervals", "pnl", "baselines", "red_flags"}
     assert {*report["direction"]} >= {"accuracy", "auc", "brier", "ece"}
     assert set(report["volatility"]) == set(report["spike"]) == {"5", "15", "60"}
-    assert report["seen_in_training"] == 0
+    assert (report["seen_in_training"], report["references_learnt_from"]) == (0, "--bars")
     # The artefact is HAR, fitted on the same rows by the same rule: every fifth of them.
     assert report["baselines"]["har"]["model_minus_it"]["qlike_15"]["value"] == pytest.approx(0, abs=1e-6)
     assert report["baselines"]["reversal"]["volatility"]["15"]["qlike"] is None
