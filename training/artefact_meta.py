@@ -93,7 +93,7 @@ def _calibration(meta: Mapping[str, Any]) -> None:
     """Bounds of the return by horizon; artefacts from before they had every horizon's say the 15-minute one."""
     held = meta["calibration"]
     _expect(isinstance(held, dict), "calibration", "an object", held)
-    bounds = held.get("return_intervals", {"15": held.get("return_interval_15m")})
+    bounds = held.get("return_intervals") or {"15": held.get("return_interval_15m")}
     fine = isinstance(bounds, dict) and len(bounds) > 0 and all(_is_number(each) for each in bounds.values())
     _expect(fine, "calibration.return_intervals", "numbers by horizon", bounds)
 
