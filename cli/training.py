@@ -57,10 +57,10 @@ def train(
 @app.command()
 def evaluate(
     model_name: Annotated[str | None, typer.Option(
-        "--model", help="Folder, name, name@alias, name/version or alias.")] = None,
+        "--model", help="Folder, name, name@alias, name/version, alias, or a kind trained here.")] = None,
     bars: BarFiles = None,
-    start: Annotated[str | None, typer.Option("--from", help="First minute scored, by its close (ISO 8601).")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Last minute scored.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="The first minute scored begins then (ISO 8601).")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="The last minute scored ends then.")] = None,
     baselines: Annotated[bool, typer.Option("--baselines", help="Fit all baselines on the model's rows.")] = False,
     train_bars: Annotated[list[str] | None, typer.Option(
         "--train-bars", help="Bars that the model learnt from, where --bars do not reach back.")] = None,

@@ -27,7 +27,7 @@ from training.day_blocks import DayBlocks
 from training.evaluation import calibrated_facts, iso
 from training.fitting import FitConfig
 from training.klines import stretches
-from training.models import fit_model
+from training.models import fit_model, refuse_unknown
 from training.scored import Scored
 from training.scores import RISK_ALERT, differences, scores
 from training.scoring import model_answers, scored_rows
@@ -60,6 +60,7 @@ class Crash:
 
 def run(crash: Crash, model: str, config: FitConfig, say: Say) -> Found:
     """Fit on what came before, judge the stretch. Raises `ValueError` for bars without the crash or a past."""
+    refuse_unknown(model)
     say(f"reading {len(crash.files)} files of bars")
     rows = pooled([kernel_rows(bars) for bars in read_bars(crash.files, crash.form)])
     table = assemble(rows, windows_before(np.sort(rows.close_ns), judged_span(np.sort(rows.close_ns), crash)))

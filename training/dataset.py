@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Literal
@@ -225,8 +225,13 @@ def context_as_known(bars: MinuteBars) -> Floats:
     return np.where(place >= 0, values[np.maximum(place, 0)], np.nan)
 
 
-def assemble(rows: KnownRows, split: Split | Windows | None = None) -> TrainingSet:
-    """Dense grid, targets, split and identity of a set. Raises `ValueError` when a part of it has no row."""
+def assemble(
+    rows: KnownRows, split: Split | Windows | None = None, absent: Collection[str] = (),
+) -> TrainingSet:
+    """Dense grid, targets, split and identity of a set. Raises `ValueError` when a part of it has no row.
+
+    `absent` are inputs that the bars cannot have, whatever their history: of what is masked they are no part.
+    """
     split = split or Split()
     windows = split.windows(np.sort(rows.close_ns))
     place = dense_places(rows.close_ns, tuple(count for _, count in rows.lengths))
@@ -237,10 +242,10 @@ def assemble(rows: KnownRows, split: Split | Windows | None = None) -> TrainingS
     values = np.full((size, rows.values.shape[1]), np.nan, dtype=np.float32)
     values[place] = rows.values
     outcomes = targets(closes, _dense(place, size, rows.opens), context)
-    parts, counts = _parts(rows, place, windows, _usable(values, closes), _labelled(outcomes))
+    parts, counts = _parts(rows, place, windows, _usable(values, closes, absent), _labelled(outcomes))
     for name, label in outcomes.items():
         counts[f"null_{name}"] = int(np.isnan(label[place]).sum())
-    identity = _identity(rows, split)
+    identity = _identity(rows, split, absent)
     return TrainingSet(
         rows, close_ns, values, context.astype(np.float32), closes, outcomes, parts, identity, counts,
         windows, place,
@@ -264,9 +269,9 @@ def _dense(place: Ints, size: int, column: Floats) -> Floats:
     return dense
 
 
-def _usable(values: Singles, closes: Floats) -> NDArray[np.bool_]:
+def _usable(values: Singles, closes: Floats, absent: Collection[str] = ()) -> NDArray[np.bool_]:
     """Rows whose sequence is known enough and that every minute follows which a target looks at."""
-    known = np.isfinite(values).mean(axis=1)
+    known = np.isfinite(values)[:, [name not in absent for name in FORECAST_BAR]].mean(axis=1)
     sums = np.cumsum(np.concatenate([[0.0], known]))
     share = np.zeros(len(values))
     share[SEQUENCE_LENGTH - 1:] = (sums[SEQUENCE_LENGTH:] - sums[:-SEQUENCE_LENGTH]) / SEQUENCE_LENGTH
@@ -298,17 +303,18 @@ def _parts(
     if wanting := [name for name, span in zip(PARTS, windows.spans(), strict=True) if span and not counts[name]]:
         raise ValueError(
             f"expected rows in every part of the split, found {counts} (none in {', '.join(wanting)}); give more days "
-            "of history",
+            f"of history: a row is used where {MIN_KNOWN:.0%} of what its {SEQUENCE_LENGTH} minutes say is known and "
+            f"each of the {max(HORIZONS)} minutes after it has a bar",
         )
     left_out = {"left_out": len(place) - sum(counts.values()), "embargo_or_purged": int((part < 0).sum())}
     return dense, {**counts, "rows": len(place), **left_out}
 
 
-def _identity(rows: KnownRows, split: Split | Windows) -> str:
+def _identity(rows: KnownRows, split: Split | Windows, absent: Collection[str]) -> str:
     """Hash of everything that decides the set's content."""
     facts = {
         "content": rows.content, "symbol": rows.symbol, "source": rows.source, "feature_set": FEATURE_SET,
         "features": FORECAST_BAR, "labels": LABELS, "split": asdict(split), "sequence_length": SEQUENCE_LENGTH,
-        "min_known": MIN_KNOWN, "cuts": CUTS,
+        "min_known": MIN_KNOWN, "cuts": CUTS, **({"absent": sorted(absent)} if absent else {}),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

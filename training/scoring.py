@@ -46,7 +46,7 @@ class Facts:
     def of(cls, meta: Mapping[str, Any]) -> Facts:
         """Of an artefact; those from before the bounds of every horizon have the 15-minute one alone."""
         found = meta["calibration"]
-        bounds = found.get("return_intervals", {"15": found["return_interval_15m"]})
+        bounds = found.get("return_intervals") or {"15": found["return_interval_15m"]}
         kind = MODELS.get(meta.get("kind", ""))
         return cls(
             tuple(float(bounds.get(str(h), np.nan)) for h in HORIZONS), meta["ood"], kind.speaks_of if kind else ALL,

@@ -9,7 +9,6 @@ The test part is scored once, at the end, with the exported graph, by the judge 
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from feature_repo.features import FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.grid import Ints
 from feature_repo.progress import step
 from feature_repo.settings import ROOT, Settings
+from feature_repo.whole_folder import replace_folder
 from training import card, datasets, registry
 from training.bar_files import BarForm, read_bars
 from training.calibration import Calibration, calibrate, recency, volatility_factors
@@ -40,7 +40,7 @@ from training.headline import headline
 from training.klines import KLINES, MinuteBars, read_klines, simulated_klines
 from training.known import history_lake, known_rows, write_history
 from training.metrics import auc, qlike
-from training.models import fit_model
+from training.models import fit_model, refuse_unknown
 from training.reference import features_without_reference, histograms, out_of_distribution
 from training.scored import Scored
 from training.scores import differences
@@ -94,6 +94,7 @@ def run(
 
     Returns the report: identity, gate, registry record, metrics, folder. Raises `ValueError` without usable data.
     """
+    refuse_unknown(config.model)
     started, commit = time.monotonic(), _commit()  # now: the tree may move on while this code runs
     step("bars, features, labels")
     table, costs = training_set(settings, config), CostModel.of(settings)
@@ -156,6 +157,8 @@ def until_windows(close_ns: Ints, until_ns: int) -> Windows:
     before, after = close_ns[close_ns <= until_ns], close_ns[close_ns > until_ns]
     if not len(before):
         raise ValueError(f"expected bars up to --until {_iso(until_ns)}, found none before {_iso(int(close_ns[0]))}")
+    # With nothing after it the bars may end long before: what is learnt from ends with them.
+    until_ns = until_ns if len(after) else int(before[-1])
     first, cut = int(before[0]), int(before[int((1 - CALIBRATION_SHARE) * len(before))] // DAY_NS * DAY_NS)
     # A test of less than a day behind a day's embargo is no test.
     last = int(after[-1]) + PURGE_NS if len(after) and after[-1] > until_ns + 2 * DAY_NS else until_ns
@@ -290,10 +293,6 @@ def _run_record(meta: dict[str, Any]) -> registry.RunRecord:
 
 
 def install(folder: Path, output: Path) -> None:
-    """Replace the artefact that serving starts with, whole or not at all."""
+    """Replace the artefact that serving starts with, whole or not at all, whenever it is stopped."""
     verify(folder, probe_ms=False)
-    fresh = output.with_name(f".{output.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(folder, fresh)
-    shutil.rmtree(output, ignore_errors=True)
-    fresh.rename(output)
+    replace_folder(folder, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from feature_repo.contracts import ModelRefused
 from feature_repo.logs import configure
 from feature_repo.settings import Settings, load_settings
+from feature_repo.whole_folder import recover
 from training.bar_files import BarForm, parse_time
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ def evaluate(
     from training.walk_page import answers, page_parts
 
     to, measured = html
+    _refuse_unwritable(to)
     if measured and to is None:
         raise ValueError("expected --html with --measured, found none")
     held, settings = answers(measured), _ready("evaluate")
@@ -102,6 +105,7 @@ def evaluate_test_part(
     from training.registry import resolve
     from training.train import TrainConfig, training_set
 
+    _refuse_unwritable(html)
     settings = _ready("evaluate")
     folder = resolve(settings, str(settings.model_dir) if model is None else model)
     check(folder, probe_ms=False)
@@ -120,12 +124,13 @@ def _with_page(
 ) -> dict[str, Any]:
     import time
 
+    from training.export import plain
     from training.report_page import page, write
 
     if html is not None:
         write(html, page(report, scored, time.time_ns(), others=others, **beside or {}))
         report["page"] = str(html)
-    return report
+    return dict(plain(report))
 
 
 def walk_forward(plan: Plan, output: Path | None, html: Path | None = None) -> dict[str, Any]:
@@ -139,6 +144,7 @@ def walk_forward(plan: Plan, output: Path | None, html: Path | None = None) -> d
     from training.walk_page import page
     from training.walkforward import run
 
+    _refuse_unwritable(html)
     settings = _ready("walkforward")
     plan = plan if plan.files else replace(plan, files=(str(settings.data_dir / KLINES),))
     with shown(Bar()):
@@ -183,6 +189,7 @@ def verify(folder: Path | None) -> tuple[dict[str, Any], bool]:
     from training.export import verify as check
 
     folder = folder or load_settings().model_dir
+    recover(folder)
     try:
         return check(folder), True
     except ModelRefused as error:
@@ -204,10 +211,33 @@ def rebuild(named: str, output: Path | None) -> dict[str, Any]:
     return datasets.rebuild(_ready("dataset"), named, make, output)
 
 
+def _refuse_unwritable(page: Path | None) -> None:
+    """Before the hours of which the page would tell. Raises `ValueError`."""
+    if page is None:
+        return
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"expected --html FILE in a folder that can be made, found {error}") from error
+    if page.is_dir() or not os.access(page.parent, os.W_OK):
+        raise ValueError(f"expected --html FILE that can be written, found {page}")
+
+
 def _ready(component: str) -> Settings:
     settings = load_settings()
     configure(component, settings.log_level)
+    recover(settings.model_dir)  # an installation may have been killed between two names
     return settings
+
+
+def _form(form: BarForm) -> list[str]:
+    """The options that say how files are to be read, where they were given."""
+    usual = BarForm()
+    said = {"--time-column": (form.time, usual.time), "--time-means": (form.label, usual.label),
+            "--time-unit": (form.unit, usual.unit), "--symbol": (form.symbol, usual.symbol),
+            "--source": (form.source, usual.source)}
+    found = [word for option, (value, default) in said.items() if value != default for word in (option, str(value))]
+    return found + [word for name, own in form.columns.items() for word in ("--column", f"{name}={own}")]
 
 
 def _command(config: Any, install: Path | None, until: str | None) -> str:
@@ -215,7 +245,7 @@ def _command(config: Any, install: Path | None, until: str | None) -> str:
     words = ["candlewick", "train", *(["--quick"] if config.quick else [])]
     words += ["--simulated"] if config.simulated else []
     if config.bars:
-        words += ["--bars", *(Path(name.partition("=")[2] or name).name for name in config.bars)]
+        words += ["--bars", *(Path(name.partition("=")[2] or name).name for name in config.bars), *_form(config.form)]
     words += ["--until", until] if until else []
     words += ["--model", config.model] if config.model != "transformer" else []
     seeds = config.seeds

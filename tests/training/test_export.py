@@ -20,6 +20,7 @@ from feature_repo.contracts import ModelRefused
 from feature_repo.features import FORECAST_BAR, SEQUENCE_FEATURES, SEQUENCE_LENGTH
 from feature_repo.settings import ROOT
 from tests.bentos.made import made_artefact, made_graph, sign
+from tests.training.made_meta import LEARNT, WINDOWS, N
 from training.export import SERVED, describe, verify
 from training.forecaster import OUTPUTS
 
@@ -29,7 +30,7 @@ MADE_OUTPUTS = (*OUTPUT_NAMES, *LATER_OUTPUT_NAMES)
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Small, whole and signed."""
-    return made_artefact(tmp_path / "made", kind="har", outputs=list(MADE_OUTPUTS))
+    return made_artefact(tmp_path / "made", kind="har", outputs=list(MADE_OUTPUTS), **LEARNT)
 
 
 def refused(folder: Path, message: str) -> None:
@@ -194,6 +195,39 @@ def test_a_graph_whose_weights_lie_outside_it_is_refused(
 def test_a_meta_of_another_model_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelRefused, match=message):
         verify(with_meta(folder, **changes))
+
+
+@pytest.mark.parametrize("name", LEARNT)
+def test_a_meta_that_lacks_what_evaluation_asks_is_refused_at_the_door(folder: Path, name: str) -> None:
+    meta = json.loads((folder / "meta.json").read_text())
+    del meta[name]
+    (folder / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(ModelRefused, match=rf"meta\.json: expected {name}, found none; train the model again"):
+        verify(sign(folder), probe_ms=False)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"name": 7}, "name to be text, found 7"), ({"symbol": ""}, "symbol to be text"),
+    ({"source": "dream"}, "source to be one of live, .*, found 'dream'"),
+    ({"outputs": "p_up"}, "outputs to be a list of names"), ({"dataset": []}, "dataset to be an object"),
+    ({"dataset": LEARNT["dataset"] | {"identity": None}}, r"dataset\.identity to be the set's hash, found None"),
+    ({"dataset": LEARNT["dataset"] | {"windows": {"train": WINDOWS["train"]}}},
+     r"dataset\.windows\.calibration to be two times"),
+    ({"dataset": LEARNT["dataset"] | {"windows": WINDOWS | {"train": ["soon", "later"]}}}, r"windows\.train to be two"),
+    ({"dataset": LEARNT["dataset"] | {"windows": WINDOWS | {"train": WINDOWS["train"][::-1]}}}, "two times, ascending"),
+    ({"dataset": LEARNT["dataset"] | {"counts": {}}}, r"dataset\.counts\.train to be a number of rows, found None"),
+    ({"calibration": {}}, r"calibration\.return_intervals to be numbers by horizon"),
+    ({"calibration": {"return_intervals": {"15": None}}}, "numbers by horizon"),
+    ({"ood": LEARNT["ood"] | {"features": ["return_1m"]}}, r"ood\.features to be the model's features"),
+    ({"ood": LEARNT["ood"] | {"scale": [1.0]}}, rf"ood\.scale to be {N} numbers"),
+    ({"ood": LEARNT["ood"] | {"scale": [0.0] * N}}, r"ood\.scale to be above 0"),
+    ({"ood": LEARNT["ood"] | {"max_distance": None}}, r"ood\.max_distance to be a number, found None"),
+])
+def test_a_meta_whose_facts_cannot_be_is_refused_with_what_was_expected(
+    folder: Path, changes: dict[str, Any], message: str,
+) -> None:
+    with pytest.raises(ModelRefused, match=f"meta.json: expected .*{message}"):
+        verify(with_meta(folder, **changes), probe_ms=False)
 
 
 def test_a_graph_without_an_output_that_serving_needs_is_refused_though_its_meta_agrees(folder: Path) -> None:
