@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_repo.contracts import DAY_NS, MINUTE_NS
+from feature_repo.contracts import MINUTE_NS
+from training.day_blocks import day_of
 from training.edge import Floats, Ints, Sides
 from training.scored import Scored
 
@@ -71,7 +72,7 @@ class Quotes:
     @property
     def days(self) -> Ints:
         """UTC day number of each decision: the blocks of every bootstrap."""
-        return self.decision_ns_N // DAY_NS
+        return day_of(self.decision_ns_N)
 
     @cached_property
     def day_names(self) -> Ints:
@@ -140,7 +141,7 @@ class Trades:
 
     @property
     def days(self) -> Ints:
-        return self.decision_ns_T // DAY_NS
+        return day_of(self.decision_ns_T)
 
     @property
     def gross_bps(self) -> Floats:
@@ -229,7 +230,7 @@ class Equity:
 
     def daily(self) -> tuple[Ints, Floats]:
         """UTC day numbers and the equity at the last minute of each. A minute closing at 00:00 ends its day."""
-        days = (self.minute_ns_E - 1) // DAY_NS
+        days = day_of(self.minute_ns_E)
         last = np.flatnonzero(np.append(np.diff(days) != 0, True))
         return days[last], self.net_bps_E[last]
 

@@ -159,7 +159,7 @@ def _edge_slopes(
         flat_B = torch.sigmoid(model.platt_62[1, 0] * raw.logits_BC[:, 1] + model.platt_62[1, 1])
         f_BK = torch.exp(raw.ln_f_BK + model.ln_scale_K)
         edges = [edge_bps(up_B, flat_B, f_BK[:, k], h).double().numpy() for k, h in ((0, 1), (1, 15))]
-    days = table.close_ns[at] // DAY_NS
+    days = table.days(at)
     realised = [1e4 * table.targets[name][at] for name in ("return_1", "return_15")]
     return (edge_slope(edges[0], realised[0], days, weight, STEEPEST),
             edge_slope(edges[1], realised[1], days, weight, STEEPEST_15))
