@@ -116,7 +116,8 @@ def test_a_champion_that_cannot_be_asked_is_told_and_the_model_is_judged_by_the_
     serving: Callable[[Path | None], Champion | None], monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(train, "GATE_BASELINES", ("har",))
-    held = serving(altered(feature_set="older", version="v0", **changed))
+    ood = {**read_meta(fresh)["ood"], "features": changed.get("features", list(FORECAST_BAR))}
+    held = serving(altered(feature_set="older", version="v0", ood=ood, **changed))
     assert held is not None
     assert why in held.why_not
     report, verdict = train._judged(table, fresh, CONFIG, CostModel(), held)

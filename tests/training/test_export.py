@@ -20,9 +20,12 @@ from feature_repo.catalogue import definitions
 from feature_repo.contracts import FeaturesDiffer, ModelRefused
 from feature_repo.features import FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.settings import ROOT
-from tests.bentos.made import made_artefact, made_graph, sign
+from tests.bentos.made import made_artefact, made_graph, made_meta, sign
 from training.export import SERVED, describe, verify
 from training.forecaster import OUTPUTS
+
+RULE = made_meta()["ood"]
+"""Of `return_1m` alone."""
 
 
 @pytest.fixture
@@ -177,9 +180,9 @@ def test_a_graph_whose_weights_lie_outside_it_is_refused(
     ({"feature_set": "0" * 12}, "of set 000000000000 .* its formulas are not known"),
     ({"feature_set": "0" * 12, "feature_definitions": {**definitions(), "return_1m": "0"}},
      "return_1m: another definition"),
-    ({"features": [*FORECAST_BAR, "gone_1m"]}, "gone_1m is gone"),
+    ({"features": ["gone_1m"], "ood": {**RULE, "features": ["gone_1m"]}}, "gone_1m is gone"),
     ({"sequence_length": 32}, "sequences of 32 rows"),
-    ({"features": ["return_1m"]}, "inputs: expected"),
+    ({"features": ["return_1m"], "ood": RULE}, "inputs: expected"),
     ({"outputs": ["p_up"]}, "outputs: expected"),
     ({"outputs": [*OUTPUT_NAMES, "spike_prob_5m"]}, "outputs: expected"),
     ({"outputs": list(reversed(OUTPUT_NAMES))}, "outputs: expected"),

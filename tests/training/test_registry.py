@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bentos.artefact import load_artefact
 from bentos.predictor import OUTPUT_NAMES
 from feature_repo.features import FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.settings import Settings
 from tests.bentos.made import made_artefact
-from training.export import forecast, session, verify
+from training.export import forecast, session
 from training.gate import Beside, Verdict, judge
 from training.mlflow_model import description
 from training.registry import RunRecord, begin, champion_folder, open_mlflow, record, resolve
@@ -222,7 +223,7 @@ def test_a_version_is_loaded_by_alias_with_mlflows_own_loaders_and_says_what_it_
     written = [path for path in (tmp_path / "mlflow").rglob("*") if path.is_file()]
     assert {"MLmodel", "input_example.json", "requirements.txt"} <= {path.name for path in written}
     assert not [path for path in written if path.suffix in {".pkl", ".pickle", ".pt", ".pth", ".joblib"}]
-    assert verify(resolve(settings, "champion"), probe_ms=False)["verified"], "nothing lies beside its four files"
+    assert load_artefact(resolve(settings, "champion")).facts.version == "1", "nothing lies beside its four files"
 
 
 @pytest.mark.integration
@@ -256,7 +257,7 @@ def test_a_version_from_before_there_was_an_mlflow_model_is_found_as_before(tmp_
     client.set_registered_model_alias("candlewick-forecast", "champion", older.version)
     found = champion_folder(settings.mlflow, "candlewick-forecast", tmp_path / "fetched")
     assert found is not None
-    assert verify(found, probe_ms=False)["version"] == "1"
+    assert load_artefact(found).facts.version == "1"
     record(settings.mlflow, RUN, made(tmp_path, version="2"), Verdict("candlewick-forecast", promoted=True, checks=()))
     assert version_of(resolve(settings, "champion")) == "2"
     assert version_of(resolve(settings, "candlewick-forecast/1")) == "1"
