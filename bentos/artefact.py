@@ -25,7 +25,7 @@ from bentos.distribution import Bounds
 from bentos.predictor import LATER_OUTPUT_NAMES, OUTPUT_NAMES, Costs, ModelFacts, Outputs
 from feature_repo.contracts import ModelRefused
 from feature_repo.features import SEQUENCE_FEATURES, SEQUENCE_LENGTH
-from feature_repo.models import META, model_of, objections
+from feature_repo.models import META, readable
 
 MODEL, SUMS, CARD = "model.onnx", "SHA256SUMS", "MODEL_CARD.md"
 ALLOWED = frozenset({MODEL, META, SUMS, CARD})
@@ -64,7 +64,7 @@ def load_artefact(folder: Path) -> Artefact:
     """Verify and load. Raises `ModelRefused` saying what was expected and found."""
     contents = _verified_contents(folder)
     meta = _meta(contents[META])
-    features = _features(meta)
+    features = readable(meta).features
     facts = _facts(meta)
     session = _session(contents[MODEL])
     outputs = _checked_outputs(session, len(features))
@@ -110,21 +110,6 @@ def _meta(text: bytes) -> dict[str, Any]:
     if not isinstance(meta, dict):
         raise ModelRefused(f"{META}: expected an object, found {type(meta).__name__}")
     return meta
-
-
-def _features(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the model reads, all of it declared as it was in training: of whichever feature set."""
-    try:
-        model = model_of(meta, "")
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ModelRefused(f"{META}: {type(error).__name__}: {error}") from error
-    why = objections(model) + ([] if model.sequence_length else ["no sequence_length"])
-    if why:
-        raise ModelRefused(
-            f"{META}: expected features of set {model.feature_set} as they were in training, found otherwise: "
-            f"{'; '.join(why)}; keep them in RETIRED or train on this feature set",
-        )
-    return model.features
 
 
 def _facts(meta: Mapping[str, Any]) -> ModelFacts:

@@ -20,6 +20,7 @@ Errors of the product (one tree)::
     ├── VenueRefused        the venue answered with an error, a ban or a region block
     ├── StoreUnavailable    Redis, the lake or the registry cannot be reached
     └── ModelRefused        an artefact whose checksum, features or schema do not match
+        └── FeaturesDiffer  whole, but it reads what is declared no longer, or otherwise than in its training
 """
 
 from __future__ import annotations
@@ -77,6 +78,10 @@ class StoreUnavailable(CandlewickError):
 
 class ModelRefused(CandlewickError, ValueError):
     """A model artefact whose checksum, features or schema do not match."""
+
+
+class FeaturesDiffer(ModelRefused):
+    """A whole artefact that reads a feature which is not here, or not as it was in training."""
 
 
 class Message(BaseModel):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_repo.catalogue import definitions
+from feature_repo.contracts import FeaturesDiffer, ModelRefused
 from feature_repo.features import FEATURE_SET, RETIRED, SEQUENCE_FEATURES, SEQUENCE_LENGTH
 from feature_repo.settings import Settings
 from feature_repo.views import CONTEXT_VIEW, FAMILY_VIEWS
@@ -116,6 +117,25 @@ def objections(model: Model) -> list[str]:
     if model.sequence_length not in (0, SEQUENCE_LENGTH):
         found.append(f"sequences of {model.sequence_length} rows")
     return found
+
+
+def readable(meta: Mapping[str, Any]) -> Model:
+    """What an artefact reads, all of it declared as it was in training, of whichever feature set.
+
+    The rule of every door: training, evaluation, gate and serving. Raises `ModelRefused` for a meta.json that does not
+    say what it reads, `FeaturesDiffer` for a model that reads what is gone or altered.
+    """
+    try:
+        model = model_of(meta, "")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelRefused(f"{META}: {type(error).__name__}: {error}") from error
+    why = objections(model) + ([] if model.sequence_length else ["no sequence_length"])
+    if why:
+        raise FeaturesDiffer(
+            f"{META}: expected features of set {model.feature_set} as they were in training, found otherwise: "
+            f"{'; '.join(why)}; keep them in RETIRED or train on this feature set",
+        )
+    return model
 
 
 def refuse_unread(settings: Settings) -> None:

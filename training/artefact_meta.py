@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from feature_repo.contracts import ModelRefused, Source
-from feature_repo.features import FORECAST_BAR
 from training.bar_files import parse_time
 
 NEEDED = ("name", "version", "feature_set", "features", "outputs", "symbol", "source", "dataset", "calibration", "ood")
@@ -102,16 +101,17 @@ def _ood(meta: Mapping[str, Any]) -> None:
     """The rule of which rows are unlike the training set, for every feature the model reads."""
     held = meta["ood"]
     _expect(isinstance(held, dict), "ood", "an object", held)
-    _expect(held.get("features") == list(FORECAST_BAR), "ood.features", "the model's features", held.get("features"))
+    features = meta["features"]
+    _expect(held.get("features") == features, "ood.features", "the model's features", held.get("features"))
     for name in RULE:
-        _expect(_are_numbers(held.get(name)), f"ood.{name}", f"{len(FORECAST_BAR)} numbers", held.get(name))
+        _expect(_are_numbers(held.get(name), len(features)), f"ood.{name}", f"{len(features)} numbers", held.get(name))
     _expect(min(held["scale"]) > 0, "ood.scale", "above 0", held["scale"])
     for name in ("max_distance", "max_outside"):
         _expect(_is_number(held.get(name)), f"ood.{name}", "a number", held.get(name))
 
 
-def _are_numbers(found: object) -> bool:
-    return isinstance(found, Sequence) and len(found) == len(FORECAST_BAR) and all(_is_number(each) for each in found)
+def _are_numbers(found: object, count: int) -> bool:
+    return isinstance(found, Sequence) and len(found) == count and all(_is_number(each) for each in found)
 
 
 def _is_number(found: object) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feature_repo.contracts import DAY_NS
 from feature_repo.features import FORECAST_BAR
@@ -36,7 +37,7 @@ from training.pnl import compare
 from training.red_flags import red_flags
 from training.scored import Scored
 from training.scores import differences, scores
-from training.scoring import EDGES, Facts, artefact_answers, model_answers, scored_rows
+from training.scoring import EDGES, Facts, artefact_answers, model_answers, scored_rows, set_columns
 from training.targets import HORIZONS
 
 WARM_UP_NS = 32 * DAY_NS
@@ -85,6 +86,7 @@ def evaluate_bars(settings: Settings, request: Request, say: Say) -> Judged:
     folder = registry.resolve(settings, request.model)
     verify(folder, probe_ms=False)
     meta = read_meta(folder)
+    set_columns(meta["features"])  # now: one that cannot be asked is told before its bars are read
     say(f"reading {len(request.files)} files of bars")
     bars = read_bars(request.files, request.form, volume_needed=False)
     table, at = _asked(bars, request)
@@ -115,7 +117,8 @@ def _judge(
     meta = read_meta(folder)
     answers = {name: model_answers(rival.model, table, at) for name, rival in rivals.items()}
     har = answers.get("har")
-    scored = scored_rows(meta["version"], table, at, artefact_answers(folder, table, at), Facts.of(meta), har)
+    given = artefact_answers(folder, table, at, meta["features"])
+    scored = scored_rows(meta["version"], table, at, given, Facts.of(meta), har)
     others = {name: scored_rows(name, table, at, answers[name], rival.facts, har)
               for name, rival in rivals.items() if shown}
     return {**_about(meta, table, at), **judged(scored, others, costs)}, scored, others
@@ -266,20 +269,25 @@ def _never_known(values: Singles) -> tuple[str, ...]:
     return tuple(FORECAST_BAR[i] for i in np.flatnonzero(~np.isfinite(values).any(axis=0)))
 
 
+def learnt_from(meta: Mapping[str, Any], table: TrainingSet, at: Ints) -> NDArray[np.bool_]:
+    """Which of these rows a model has learnt from: of its market, within its train or its calibration part."""
+    close_ns, seen = table.close_ns[at], np.zeros(len(at), dtype=bool)
+    if table.rows.source != meta["source"]:
+        return seen
+    for first, last in _spans(model_windows(meta)):
+        seen |= (close_ns >= first) & (close_ns <= last)
+    return np.asarray(seen & np.isin(table.symbol_M[at], str(meta["symbol"]).split("+")))
+
+
 def _about(meta: Mapping[str, Any], table: TrainingSet, at: Ints) -> Found:
     """What was scored, and whether the model had seen any of it."""
     close_ns = table.close_ns[at]
-    seen = np.zeros(len(at), dtype=bool)
-    for first, last in _spans(model_windows(meta)):
-        seen |= (close_ns >= first) & (close_ns <= last)
-    same_market = table.rows.source == meta["source"] and (
-        set(table.rows.symbol.split("+")) & set(str(meta["symbol"]).split("+")))
     return {
         "model": meta["name"], "version": meta["version"], "kind": meta.get("kind", "transformer"),
         "trained_on": meta["dataset"]["identity"], "source": table.rows.source,
         "symbols": table.rows.symbol.split("+"), "from": iso(int(close_ns.min())), "to": iso(int(close_ns.max())),
         "decisions": len(at), "days": len(np.unique(table.days(at))), "left_out": _inside(table) - len(at),
-        "seen_in_training": int(seen.sum()) if same_market else 0,
+        "seen_in_training": int(learnt_from(meta, table, at).sum()),
         **({"null_features": nulls} if (nulls := _null_features(table, at)) else {}),
         **_missing(meta["outputs"]),
     }

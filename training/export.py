@@ -1,6 +1,6 @@
 """Export: a fitted model as a folder that serving can trust: model.onnx, meta.json, SHA256SUMS, MODEL_CARD.md.
 
-    write_artefact(model, meta, card, folder)
+    write_artefact(graph, meta, card, folder)       # graph: of `training.agreement.agreed_graph`
     verify(folder)          # raises ModelRefused, or says what it checked
 
 The graph takes raw float32 feature values (NaN = null) and gives final numbers; torch and ONNX Runtime agree to 1e-5
@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_repo.contracts import ModelRefused
-from feature_repo.features import FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
+from feature_repo.features import FORECAST_BAR, SEQUENCE_LENGTH
+from feature_repo.models import readable
 from training.artefact_meta import read_meta_bytes
 
 Singles = NDArray[np.float32]
 OPSET = 20
-TOLERANCE = 1e-5
 SUMS = "SHA256SUMS"
 FILES = ("model.onnx", "meta.json", "MODEL_CARD.md")
 SERVED = (
@@ -34,19 +34,17 @@ SERVED = (
     "spike_prob", "risk_score", "expected_edge_bps",
 )
 """The outputs that serving asks for. A graph may have more; `training.forecaster.OUTPUTS` is what ours have."""
-INPUTS: Mapping[str, tuple[int, ...]] = {"sequence": (SEQUENCE_LENGTH, len(FORECAST_BAR)), "context": (1,)}
-"""Shapes after the batch axis, which is free."""
 MAX_BYTES = 1_000_000
 NETWORKS = ("transformer", "lstm")
 MAX_TREE_BYTES = 64 * 1024 * 1024
 """A hundred trees of depth 10 take megabytes."""
 
 
-def write_artefact(model: Any, meta: dict[str, Any], card: str, folder: Path) -> Path:
+def write_artefact(graph: bytes, meta: dict[str, Any], card: str, folder: Path) -> Path:
     """Write all four files; the checksums last, so that a half-written folder never verifies."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SUMS).unlink(missing_ok=True)
-    (folder / "model.onnx").write_bytes(onnx_bytes(model))
+    (folder / "model.onnx").write_bytes(graph)
     return describe(folder, meta, card)
 
 
@@ -146,10 +144,10 @@ def without_traces(graph: bytes) -> bytes:
 
 def session(folder: Path, threads: int = 1) -> Any:
     """An ONNX Runtime session of the artefact, single-threaded as in serving."""
-    return _running((folder / "model.onnx").read_bytes(), threads)
+    return session_of((folder / "model.onnx").read_bytes(), threads)
 
 
-def _running(graph: bytes, threads: int = 1) -> Any:
+def session_of(graph: bytes, threads: int = 1) -> Any:
     """Built from bytes, not from a path: nothing beside the graph can be read, and nothing swapped after its check."""
     import onnxruntime as ort
 
@@ -169,22 +167,24 @@ def forecast(running: Any, sequence: Singles, context: Singles, batch: int = 409
 
 
 def verify(folder: Path, probe_ms: bool = True) -> dict[str, Any]:
-    """Check a folder as serving does and a little more. Raises `ModelRefused` naming what does not match."""
+    """Check a folder as serving does and a little more, of whichever feature set.
+
+    Raises `ModelRefused` naming what does not match: `FeaturesDiffer` of a whole folder whose features are not here.
+    """
     contents = _checked_contents(folder)
     meta = read_meta_bytes(contents["meta.json"])
-    _expect("feature set", FEATURE_SET, meta["feature_set"])
-    _expect("feature names", list(FORECAST_BAR), meta["features"])
+    features = len(readable(meta).features)
     size = sum(path.stat().st_size for path in folder.iterdir())
     limit = MAX_BYTES if meta.get("kind", "transformer") in NETWORKS else MAX_TREE_BYTES
     if size > limit:
         raise ModelRefused(f"expected a folder of at most {limit} bytes, found {size}")
     _check_whole(contents["model.onnx"])
     running = _started(contents["model.onnx"])
-    _check_doors(running, meta["outputs"])
-    _check_answers(running)
+    _check_doors(running, meta["outputs"], features)
+    _check_answers(running, features)
     report = {"folder": str(folder), "name": meta["name"], "version": meta["version"], "bytes": size,
               "feature_set": meta["feature_set"], "verified": True}
-    return {**report, "p50_ms": latency_ms(running)} if probe_ms else report
+    return {**report, "p50_ms": latency_ms(running, features)} if probe_ms else report
 
 
 def _checked_contents(folder: Path) -> dict[str, bytes]:
@@ -252,26 +252,27 @@ def _messages(value: Any) -> Sequence[Any]:
 
 def _started(graph: bytes) -> Any:
     try:
-        return _running(graph)
+        return session_of(graph)
     except Exception as error:  # ONNX Runtime has a dozen classes for a graph it cannot build
         raise ModelRefused(f"model.onnx: expected a graph that runs, found {type(error).__name__}: {error}") from error
 
 
-def _check_doors(running: Any, outputs: Sequence[str]) -> None:
-    """The graph takes raw rows of this feature set and answers what its meta.json says and serving asks for."""
+def _check_doors(running: Any, outputs: Sequence[str], features: int) -> None:
+    """The graph takes raw rows of its features and answers what its meta.json says and serving asks for."""
+    shapes = {"sequence": (SEQUENCE_LENGTH, features), "context": (1,)}  # after the batch axis, which is free
     found = {item.name: (item.type, tuple(item.shape[1:])) for item in running.get_inputs()}
-    _expect("inputs", {name: ("tensor(float)", shape) for name, shape in INPUTS.items()}, found)
+    _expect("inputs", {name: ("tensor(float)", shape) for name, shape in shapes.items()}, found)
     _expect("outputs", list(outputs), [item.name for item in running.get_outputs()])
     if missing := [name for name in SERVED if name not in outputs]:
         raise ModelRefused(f"outputs: expected {', '.join(SERVED)}, found none of {', '.join(missing)}")
 
 
-def _check_answers(running: Any) -> None:
+def _check_answers(running: Any, features: int) -> None:
     """Full rows and rows with nulls, batches of 1, 2 and 7: chances within [0, 1], volatilities above 0."""
     for batch in (1, 2, 7):
-        sequence = np.full((batch, SEQUENCE_LENGTH, len(FORECAST_BAR)), 1e-3, dtype=np.float32)
+        sequence = np.full((batch, SEQUENCE_LENGTH, features), 1e-3, dtype=np.float32)
         sequence[-1, :40] = np.nan
-        sequence[-1, -1, : len(FORECAST_BAR) // 4] = np.nan
+        sequence[-1, -1, : features // 4] = np.nan
         try:
             answers = forecast(running, sequence, np.full((batch, 1), 1e-3, dtype=np.float32))
         except Exception as error:  # ONNX Runtime's, of a graph that was built and cannot be run
@@ -285,10 +286,10 @@ def _check_answers(running: Any) -> None:
                 raise ModelRefused(f"{name}: expected values within [0, 1], found {values}")
 
 
-def latency_ms(running: Any, runs: int = 300) -> float:
+def latency_ms(running: Any, features: int, runs: int = 300) -> float:
     """Median of one batch-1 inference, milliseconds."""
     inputs = {
-        "sequence": np.full((1, SEQUENCE_LENGTH, len(FORECAST_BAR)), 1e-3, dtype=np.float32),
+        "sequence": np.full((1, SEQUENCE_LENGTH, features), 1e-3, dtype=np.float32),
         "context": np.full((1, 1), 1e-3, dtype=np.float32),
     }
     times = []

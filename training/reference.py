@@ -74,7 +74,8 @@ def distance(rows_NF: Floats, center: Floats, scale: Floats) -> Floats:
 
 
 def is_out(rows_NF: Floats, facts: dict[str, Any]) -> NDArray[np.bool_]:
-    """The rule of `out_of_distribution` on rows in FORECAST_BAR order."""
+    """The rule of `out_of_distribution` on rows in FORECAST_BAR order; a rule of an older set may know fewer."""
+    rows_NF = rows_NF[:, [FORECAST_BAR.index(name) for name in facts["features"]]]
     outside = ((rows_NF < np.array(facts["lower"])) | (rows_NF > np.array(facts["upper"]))).sum(axis=1)
     far = distance(rows_NF, np.array(facts["center"]), np.array(facts["scale"])) > facts["max_distance"]
     return np.asarray((outside > facts["max_outside"]) | far)

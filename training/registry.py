@@ -1,10 +1,11 @@
-"""Registry: runs, versions and the champion in MLflow on SQL, and the gate a model passes before it is promoted.
+"""Registry: runs, versions, and the aliases that name them, in MLflow on SQL.
 
-    verdict = judge(report, "live")           # `report`: of `training.evaluation`, as every evaluation's
-    record(uri, run, folder, verdict)         # alias `champion` moves only if verdict.promoted
+    record(uri, run, folder, verdict)         # alias `champion` moves to what the gate let through, else `challenger`
+    resolve(settings, "champion")             # the folder of a version
 
-File stores are refused. Under the default name only a model of live data may become champion; a simulated one registers
-as `<name>-simulated`.
+A version's source is an MLflow model (`training.mlflow_model`); the artefact that our loaders verify lies beside it,
+among the artefacts of its run under `model`, as it does for versions from before there was an MLflow model. File stores
+are refused.
 """
 
 from __future__ import annotations
@@ -12,138 +13,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from feature_repo.settings import Settings
+from training.gate import MODEL_NAME, Verdict
+from training.mlflow_model import dataset_input, description, log_model
 
-MODEL_NAME = "candlewick-forecast"
 EXPERIMENT = "candlewick-forecast"
 CHAMPION = "champion"
-MAX_CALIBRATION_ERROR = 0.03
-BAND_TOLERANCE = 0.05
-CERTAIN_HORIZON = "15"
-"""Minutes ahead at which better than HAR must be more than chance."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One condition of the gate."""
-
-    name: str
-    passed: bool
-    found: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The gate's answer and why."""
-
-    name: str
-    """Registered name: the default, or `<default>-simulated` when the data are not live."""
-    promoted: bool
-    checks: tuple[Check, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def registered_name(kind: str, name: str = MODEL_NAME) -> str:
-    """Other than `live` (a simulated market, a quick rehearsal) never enters the default registry.
-
-    >>> registered_name("simulated")
-    'candlewick-forecast-simulated'
-    """
-    return name if kind == "live" else f"{name}-{kind}"
-
-
-def judge(
-    report: Mapping[str, Any], kind: str, champion: Mapping[str, Any] | None = None, lacking: Sequence[str] = (),
-) -> Verdict:
-    """The promotion gate on an evaluation's report.
-
-    The model's QLIKE must be below HAR's at every horizon (upper end of the paired interval < 0 at 15 minutes), with an
-    answer to every row and, in the default registry, on enough of them; direction must not lose to the base rate, risk
-    must be calibrated, the band must cover, and on the same rows the model must not be worse than the present champion,
-    where there is one: `champion` is what `training.scores.differences` says of the two, `lacking` the symbols that it
-    has learnt and the model has not.
-    """
-    against_har = report["baselines"]["har"]["model_minus_it"]
-    checks = [_below(f"qlike_{h}m_minus_har", against_har.get(f"qlike_{h}"), certain=h == CERTAIN_HORIZON)
-              for h in report["volatility"]]
-    checks += [_direction_check(report["direction"]), _risk_check(report["risk"]),
-               _band_check(report["intervals"]["band_15"]), _answers_check(report["volatility"])]
-    if kind == "live":
-        checks.append(_evidence_check(report["volatility"][CERTAIN_HORIZON]))
-    if champion is not None:
-        checks += [_not_above("qlike_15m_against_champion", champion.get("qlike_15")),
-                   Check("knows_the_champions_symbols", not lacking, f"without {', '.join(lacking) or 'none'}")]
-    return Verdict(registered_name(kind), all(c.passed for c in checks), tuple(checks))
-
-
-def unjudged(kind: str) -> Verdict:
-    """Of a model without rows that it has not seen: registered, never promoted."""
-    return Verdict(registered_name(kind), promoted=False, checks=(
-        Check("scored_on_unseen_rows", passed=False, found="no bars after --until; see `candlewick evaluate`"),
-    ))
-
-
-def _answers_check(volatility: Mapping[str, Any]) -> Check:
-    """A model may not pass by saying nothing of the hard rows."""
-    silent = sum(each.get("unanswered", 0) for each in volatility.values())
-    return Check("every_row_answered", silent == 0, f"{silent} without a forecast")
-
-
-def _evidence_check(volatility: Mapping[str, Any]) -> Check:
-    """An interval of few days says "certain" of what is not."""
-    enough = "evidence" not in volatility and volatility["n"] > 0
-    return Check("enough_rows", enough, f"n_eff {volatility.get('n_eff', 0)}")
-
-
-def _below(name: str, difference: Mapping[str, Any] | None, certain: bool) -> Check:
-    """A paired difference of losses that is below 0; `certain`: so is the upper end of its interval."""
-    if difference is None:
-        return Check(name, passed=False, found="no volatility is forecast")
-    bound = difference["high"] if certain else difference["value"]
-    return Check(name, bound is not None and bound < 0, _shown(difference["value"], difference))
-
-
-def _not_above(name: str, difference: Mapping[str, Any] | None) -> Check:
-    """A paired difference of losses that is not above 0: the champion's equal may follow it."""
-    if difference is None:
-        return Check(name, passed=False, found="no volatility is forecast")
-    return Check(name, difference["value"] <= 0, _shown(difference["value"], difference))
-
-
-def _direction_check(direction: Mapping[str, Any]) -> Check:
-    """Where direction is forecast, the Brier skill over the base rate is not certainly below 0."""
-    name, skill, ends = "direction_not_worse_than_constant", direction["brier_skill"], direction["interval"]
-    if skill is None:
-        return Check(name, passed=direction["n"] == 0, found="no direction is forecast" if not direction["n"] else
-                     "minutes of one direction alone")
-    held = ends["brier_skill"]
-    return Check(name, held is not None and held["high"] >= 0, f"Brier skill {_shown(skill, held)}")
-
-
-def _shown(value: float, ends: Mapping[str, Any] | None) -> str:
-    if ends is None or ends["low"] is None:
-        return f"{value:+.4f}, less than two days: no interval"
-    return f"{value:+.4f} [{ends['low']:+.4f}, {ends['high']:+.4f}]"
-
-
-def _risk_check(risk: Mapping[str, Any]) -> Check:
-    error = risk["ece"]
-    if error is None:
-        return Check("risk_calibrated", passed=False, found="no risk is forecast")
-    return Check("risk_calibrated", error <= MAX_CALIBRATION_ERROR, f"calibration error {error:.4f}")
-
-
-def _band_check(band: Mapping[str, Any]) -> Check:
-    coverage = band["coverage"]
-    if coverage is None:
-        return Check("band_covers", passed=False, found="no band is forecast")
-    return Check("band_covers", abs(coverage - band["level"]) <= BAND_TOLERANCE, f"coverage {coverage:.3f}")
+CHALLENGER = "challenger"
+"""Alias of the newest version that the gate kept out."""
 
 
 def open_mlflow(uri: str) -> Any:
@@ -176,7 +57,12 @@ class RunRecord:
 
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
+    """Of the test part, once."""
     tags: Mapping[str, str]
+    epochs: Sequence[Mapping[str, float]] = ()
+    """Of the fit: each names its `epoch`, the rest are metrics at that step."""
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    """Of `training.mlflow_model.dataset_input`; empty: not told."""
 
 
 def begin(uri: str, version: str) -> str:
@@ -186,31 +72,47 @@ def begin(uri: str, version: str) -> str:
 
 
 def record(uri: str, run: RunRecord, folder: Path, verdict: Verdict, run_id: str = "") -> dict[str, str]:
-    """Log the run and its artefact, register a version, and move `champion` to it if the gate let it through.
+    """Log the run, its artefact and its MLflow model, register a version, and move an alias to it.
 
-    `run_id`: of a run that was begun; without it a new one is opened.
+    `champion` moves to what the gate let through, `challenger` to what it kept out. `run_id`: of a run that was begun;
+    without it a new one is opened.
     """
     client = open_mlflow(uri)
     run_id = run_id or begin(uri, run.tags["version"])
-    logged = client.get_run(run_id)
     for name, tag in run.tags.items():
         client.set_tag(run_id, name, tag)
     for name, value in run.params.items():
         client.log_param(run_id, name, value)
-    for name, value in run.metrics.items():
-        client.log_metric(run_id, name, value)
     client.log_artifacts(run_id, str(folder), "model")
     client.log_dict(run_id, verdict.as_dict(), "gate.json")
+    logged = log_model(client, run_id, folder, run.tags)
+    _log_figures(client, run_id, run, logged.model_id)
     client.set_terminated(run_id)
     if not any(m.name == verdict.name for m in client.search_registered_models()):
         client.create_registered_model(verdict.name)
+    # By place, not by `models:/<id>`: MLflow asks its own global store for the latter, not this one.
     version = client.create_model_version(
-        verdict.name, f"{logged.info.artifact_uri}/model", run_id, tags={"promoted": str(verdict.promoted).lower()},
+        verdict.name, logged.artifact_location, run_id, model_id=logged.model_id,
+        tags={**run.tags, "promoted": str(verdict.promoted).lower()},
+        description=description((folder / "MODEL_CARD.md").read_text()),
     )
-    if verdict.promoted:
-        client.set_registered_model_alias(verdict.name, CHAMPION, version.version)
-    return {"run_id": run_id, "model": verdict.name, "version": str(version.version),
-            "alias": CHAMPION if verdict.promoted else ""}
+    alias = CHAMPION if verdict.promoted else CHALLENGER
+    client.set_registered_model_alias(verdict.name, alias, version.version)
+    return {"run_id": run_id, "model": verdict.name, "version": str(version.version), "alias": alias}
+
+
+def _log_figures(client: Any, run_id: str, run: RunRecord, model_id: str) -> None:
+    """The set, the fit's epochs as steps, and the scores, which are of the model on that set."""
+    of_set = {}
+    if run.dataset:
+        client.log_inputs(run_id, [dataset_input(run.dataset)])
+        of_set = {"dataset_name": run.dataset["name"], "dataset_digest": run.dataset["identity"]}
+    for each in run.epochs:
+        for name, value in each.items():
+            if name != "epoch":
+                client.log_metric(run_id, name, value, step=int(each["epoch"]))
+    for name, value in run.metrics.items():
+        client.log_metric(run_id, name, value, model_id=model_id, **of_set)
 
 
 def champion_folder(uri: str, name: str, into: Path) -> Path | None:

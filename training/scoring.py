@@ -1,19 +1,19 @@
 """Scoring: forecasts of an artefact, or of a fitted model, on rows of a set, beside what happened: `Scored`.
 
-    answers = artefact_answers(folder, table, at)
+    answers = artefact_answers(folder, table, at, meta["features"])
     scored = scored_rows("20250711-…", table, at, answers, Facts.of(meta))
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feature_repo.contracts import SECOND_NS
+from feature_repo.contracts import SECOND_NS, FeaturesDiffer
 from feature_repo.features import FORECAST_BAR
 from feature_repo.grid import Floats, Ints
 from training.dataset import TrainingSet
@@ -53,10 +53,27 @@ class Facts:
         )
 
 
-def artefact_answers(folder: Path, table: TrainingSet, at: Ints) -> Answers:
-    """The exported graph's outputs on rows, by name."""
-    running = session(folder)
-    parts = [forecast(running, table.sequences(rows), table.context[rows, None]) for rows in _batches(at)]
+def set_columns(features: Sequence[str]) -> list[int]:
+    """Where a model's inputs are in a set's rows. Raises `FeaturesDiffer` for one that reads what no set holds now.
+
+    An older model can read less than a set holds, in another order. What it alone still reads (of `RETIRED`) is written
+    for serving and is not among a set's columns.
+    """
+    if beyond := [name for name in features if name not in FORECAST_BAR]:
+        raise FeaturesDiffer(
+            f"expected a model that reads what a set of this tree holds, found one that reads {', '.join(beyond)}; "
+            "evaluate it at its own commit, or train on this feature set",
+        )
+    return [FORECAST_BAR.index(name) for name in features]
+
+
+def artefact_answers(
+    folder: Path, table: TrainingSet, at: Ints, features: Sequence[str] = FORECAST_BAR,
+) -> Answers:
+    """The exported graph's outputs on rows, by name. `features`: what it reads. Raises as `set_columns`."""
+    running, columns = session(folder), set_columns(features)
+    parts = [forecast(running, table.sequences(rows).take(columns, axis=2), table.context[rows, None])
+             for rows in _batches(at)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

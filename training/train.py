@@ -28,23 +28,23 @@ from feature_repo.progress import step
 from feature_repo.settings import ROOT, Settings
 from feature_repo.whole_folder import replace_folder
 from training import card, datasets, registry
+from training.agreement import agreed_graph, sample
 from training.bar_files import BarForm, read_bars
 from training.calibration import Calibration, calibrate, recency, volatility_factors
+from training.champion import Champion, beside, champion_of
 from training.costs import CostModel
 from training.dataset import PARTS, PURGE_NS, Split, TrainingSet, Windows, assemble, kernel_rows, pooled
 from training.evaluation import GATE_BASELINES, judge_test_part
 from training.export import describe, verify, write_artefact
 from training.fitting import FitConfig, Fitted, mean_loss, raw_outputs
 from training.forecaster import OUTPUTS
+from training.gate import MODEL_NAME, Verdict, judge, unjudged
 from training.headline import headline
 from training.klines import KLINES, MinuteBars, read_klines, simulated_klines
 from training.known import history_lake, known_rows, write_history
 from training.metrics import auc, qlike
 from training.models import fit_model, refuse_unknown
 from training.reference import features_without_reference, histograms, out_of_distribution
-from training.scored import Scored
-from training.scores import differences
-from training.scoring import Facts, artefact_answers, scored_rows
 from training.stack import Stack
 from training.targets import HORIZONS, LABELS, SPIKE_FACTOR, SPIKE_HORIZON
 
@@ -92,14 +92,15 @@ def run(
 ) -> dict[str, Any]:
     """Train, evaluate, export, register. `output`: where to copy the artefact too, if the gate lets it through.
 
-    Returns the report: identity, gate, registry record, metrics, folder. Raises `ValueError` without usable data.
+    Returns the report: identity, gate, registry record, metrics, folder. Raises `ValueError` without usable data,
+    `ModelRefused` for a damaged champion, and for an exported graph that does not say what torch says.
     """
     refuse_unknown(config.model)
     started, commit = time.monotonic(), _commit()  # now: the tree may move on while this code runs
     step("bars, features, labels")
     table, costs = training_set(settings, config), CostModel.of(settings)
     datasets.keep(settings, table, config.recipe())
-    champion = _champion(settings, _kind(table, config))  # now: one that is damaged is told before hours of fitting
+    champion = champion_of(settings, _kind(table, config))  # now: one that is damaged is told before hours of fitting
     fits = [fit_model(config.model, table, config.fitting(seed)) for seed in config.seeds]
     step("choosing the seed, calibrating")
     fitted = _best_of(fits, table)
@@ -108,9 +109,11 @@ def run(
     version = f"{now():%Y%m%d-%H%M%S}-{table.identity[:6]}"
     folder = settings.run_dir / "models" / version
     how = {"command": command, "commit": commit}
-    facts = {**_facts(table, config, fitted, calibration, costs), **how, "version": version}
-    write_artefact(fitted.model, facts, card.unscored(facts), folder)
-    report, verdict = None, registry.unjudged(_kind(table, config))
+    rows = sample(table)
+    graph, gap = agreed_graph(fitted.model, table.sequences(rows), table.context[rows, None])
+    facts = {**_facts(table, config, fitted, calibration, costs), **how, "version": version, "torch_minus_onnx": gap}
+    write_artefact(graph, facts, card.unscored(facts), folder)
+    report, verdict = None, unjudged(_kind(table, config))
     if table.counts["test"]:
         report, verdict = _judged(table, folder, config, costs, champion)
     step("scoring each seed")
@@ -201,24 +204,15 @@ def seed_scores(fitted: Fitted, table: TrainingSet) -> dict[str, float]:
 
 
 def _judged(
-    table: TrainingSet, folder: Path, config: TrainConfig, costs: CostModel, champion: Path | None,
-) -> tuple[dict[str, Any], registry.Verdict]:
+    table: TrainingSet, folder: Path, config: TrainConfig, costs: CostModel, champion: Champion | None,
+) -> tuple[dict[str, Any], Verdict]:
     """The test part's scores and what the gate says of them; baselines have the model's budget."""
     budget = config.fitting(config.seeds[0])
     report, scored, _ = judge_test_part(folder, table, costs, budget, GATE_BASELINES, LOG.info)
-    against, lacking = None, []
+    held = None
     if champion is not None:
-        other = _scored(champion, table)
-        against = differences(scored, other)
-        lacking = sorted(set(card.read_meta(champion)["symbol"].split("+")) - set(table.rows.symbol.split("+")))
-        report["champion"] = {"version": other.model, "model_minus_it": against}
-    return report, registry.judge(report, _kind(table, config), against, lacking)
-
-
-def _scored(folder: Path, table: TrainingSet) -> Scored:
-    """An artefact's decisions on the test part."""
-    at, meta = table.part("test"), card.read_meta(folder)
-    return scored_rows(meta["version"], table, at, artefact_answers(folder, table, at), Facts.of(meta))
+        held, report["champion"] = beside(champion, table, scored)
+    return report, judge(report, _kind(table, config), held)
 
 
 def _kind(table: TrainingSet, config: TrainConfig) -> str:
@@ -226,22 +220,12 @@ def _kind(table: TrainingSet, config: TrainConfig) -> str:
     return "quick" if config.quick and table.rows.source == "live" else table.rows.source
 
 
-def _champion(settings: Settings, kind: str) -> Path | None:
-    """The present champion's folder; None where there is none or it reads other features. Raises `ModelRefused`."""
-    name = registry.registered_name(kind)
-    folder = registry.champion_folder(settings.mlflow, name, settings.run_dir / "models" / "compared")
-    if folder is None or card.read_meta(folder)["feature_set"] != FEATURE_SET:
-        return None
-    verify(folder, probe_ms=False)
-    return folder
-
-
 def _facts(
     table: TrainingSet, config: TrainConfig, fitted: Fitted, calibration: Calibration, costs: CostModel,
 ) -> dict[str, Any]:
     """What meta.json says besides the scores and how it was made."""
     return {
-        "name": registry.MODEL_NAME, "kind": config.model, **_shares(fitted),
+        "name": MODEL_NAME, "kind": config.model, **_shares(fitted),
         "source": table.rows.source, "symbol": table.rows.symbol,
         "feature_set": FEATURE_SET, "feature_service": "forecast_bar_v1", "features": list(FORECAST_BAR),
         "feature_definitions": {name: x for name, x in definitions().items() if name in FORECAST_BAR},
@@ -289,7 +273,12 @@ def _run_record(meta: dict[str, Any]) -> registry.RunRecord:
               "feature_set": meta["feature_set"], "labels": meta["labels"]}
     tags = {"version": meta["version"], "source": meta["source"], "commit": meta["commit"], "command": meta["command"],
             "dataset": meta["dataset"]["identity"]}
-    return registry.RunRecord(params, headline(meta["metrics"]) if meta["metrics"] else {}, tags)
+    dataset = {"name": f"{meta['symbol']} {meta['source']}", "identity": meta["dataset"]["identity"],
+               "content": meta["dataset"]["content"], "counts": meta["dataset"]["counts"],
+               "rebuild": f"candlewick dataset rebuild {meta['dataset']['identity']}"}
+    figures = headline(meta["metrics"]) if meta["metrics"] else {}
+    return registry.RunRecord(params, {**figures, "torch_minus_onnx": meta["torch_minus_onnx"]}, tags,
+                              meta["fit"]["history"], dataset)
 
 
 def install(folder: Path, output: Path) -> None:

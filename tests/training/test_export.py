@@ -16,15 +16,18 @@ from onnx.external_data_helper import set_external_data
 
 from bentos.artefact import load_artefact
 from bentos.predictor import LATER_OUTPUT_NAMES, OUTPUT_NAMES
-from feature_repo.contracts import ModelRefused
+from feature_repo.catalogue import definitions
+from feature_repo.contracts import FeaturesDiffer, ModelRefused
 from feature_repo.features import FORECAST_BAR, SEQUENCE_FEATURES, SEQUENCE_LENGTH
 from feature_repo.settings import ROOT
-from tests.bentos.made import made_artefact, made_graph, sign
+from tests.bentos.made import made_artefact, made_graph, made_meta, sign
 from tests.training.made_meta import LEARNT, WINDOWS, N
 from training.export import SERVED, describe, verify
 from training.forecaster import OUTPUTS
 
 MADE_OUTPUTS = (*OUTPUT_NAMES, *LATER_OUTPUT_NAMES)
+RULE = made_meta()["ood"]
+"""Of `return_1m` alone."""
 
 
 @pytest.fixture
@@ -186,8 +189,12 @@ def test_a_graph_whose_weights_lie_outside_it_is_refused(
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"feature_set": "0" * 12}, "feature set: expected"),
-    ({"features": ["return_1m"]}, "feature names: expected"),
+    ({"feature_set": "0" * 12}, "of set 000000000000 .* its formulas are not known"),
+    ({"feature_set": "0" * 12, "feature_definitions": {**definitions(), "return_1m": "0"}},
+     "return_1m: another definition"),
+    ({"features": ["gone_1m"], "ood": {**RULE, "features": ["gone_1m"]}}, "gone_1m is gone"),
+    ({"sequence_length": 32}, "sequences of 32 rows"),
+    ({"features": ["return_1m"], "ood": RULE}, "inputs: expected"),
     ({"outputs": ["p_up"]}, "outputs: expected"),
     ({"outputs": [*MADE_OUTPUTS, "spike_prob_5m"]}, "outputs: expected"),
     ({"outputs": list(reversed(MADE_OUTPUTS))}, "outputs: expected"),
@@ -228,6 +235,19 @@ def test_a_meta_whose_facts_cannot_be_is_refused_with_what_was_expected(
 ) -> None:
     with pytest.raises(ModelRefused, match=f"meta.json: expected .*{message}"):
         verify(with_meta(folder, **changes), probe_ms=False)
+
+
+def test_a_model_of_an_older_set_passes_both_doors_while_what_it_reads_is_declared_as_it_was(folder: Path) -> None:
+    read = {name: x for name, x in definitions().items() if name in FORECAST_BAR}
+    assert verify(with_meta(folder, feature_set="older", feature_definitions=read), probe_ms=False)["verified"]
+    assert load_artefact(folder).facts.feature_set == "older"
+    with_meta(folder, feature_definitions={**read, "return_1m": "0" * 12})
+    for door in (load_artefact, verify):
+        with pytest.raises(FeaturesDiffer, match="return_1m: another definition"):
+            door(folder)
+    (folder / "model.onnx").write_bytes(b"another")
+    with pytest.raises(ModelRefused, match=r"checksum of model\.onnx"):
+        verify(folder)  # damaged, whatever it reads
 
 
 def test_a_graph_without_an_output_that_serving_needs_is_refused_though_its_meta_agrees(folder: Path) -> None:
