@@ -10,7 +10,6 @@ The test part is scored once, at the end, with the exported graph, by the judge 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -26,12 +25,24 @@ from feature_repo.contracts import DAY_NS
 from feature_repo.features import FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.grid import Ints
 from feature_repo.progress import step
-from feature_repo.settings import ROOT, Settings
+from feature_repo.settings import Settings
 from training import card, datasets, registry
 from training.bar_files import BarForm, read_bars
 from training.calibration import Calibration, calibrate, recency, volatility_factors
+from training.code_version import commit as code_commit
 from training.costs import CostModel
-from training.dataset import PARTS, PURGE_NS, Split, TrainingSet, Windows, assemble, kernel_rows, pooled
+from training.dataset import (
+    CALIBRATION_SHARE,
+    PARTS,
+    PURGE_NS,
+    KnownRows,
+    Split,
+    TrainingSet,
+    Windows,
+    assemble,
+    kernel_rows,
+    pooled,
+)
 from training.evaluation import GATE_BASELINES, judge_test_part
 from training.export import describe, verify, write_artefact
 from training.fitting import FitConfig, Fitted, mean_loss, raw_outputs
@@ -41,6 +52,7 @@ from training.klines import KLINES, MinuteBars, read_klines, simulated_klines
 from training.known import history_lake, known_rows, write_history
 from training.metrics import auc, qlike
 from training.models import fit_model
+from training.recipe import Recipe, of_bars, told
 from training.reference import features_without_reference, histograms, out_of_distribution
 from training.scored import Scored
 from training.scores import differences
@@ -51,8 +63,6 @@ from training.targets import HORIZONS, LABELS, SPIKE_FACTOR, SPIKE_HORIZON
 LOG = structlog.get_logger()
 Through = Literal["feast", "kernel"]
 QUICK_DAYS = 25
-CALIBRATION_SHARE = 0.15
-"""Of the rows up to `--until`."""
 MINIMUM_DAYS = 10
 """Of history: less leaves no day to calibrate on behind the embargo."""
 
@@ -80,10 +90,13 @@ class TrainConfig:
         budget = {"epochs": 2, "stride": 5, "batch": 256, "trees": 60} if self.quick else {}
         return replace(FitConfig(seed=seed), **budget)  # type: ignore[arg-type]
 
-    def recipe(self) -> datasets.Recipe:
+    def recipe(self, settings: Settings, commit: str) -> Recipe:
         """How to make the set again."""
-        form = {} if not self.bars else asdict(self.form)
-        return datasets.Recipe(self.quick, self.simulated, self.through, list(self.bars), form, self.until_ns)
+        if self.bars:
+            found = of_bars("train", self.bars, self.form, commit)
+            return replace(found, quick=self.quick, through=self.through, until_ns=self.until_ns)
+        found = Recipe(self.quick, self.simulated, self.through, verb="train", commit=commit)
+        return replace(found, files=[told(path) for path in found.inputs(settings)])
 
 
 def run(
@@ -94,10 +107,11 @@ def run(
 
     Returns the report: identity, gate, registry record, metrics, folder. Raises `ValueError` without usable data.
     """
-    started, commit = time.monotonic(), _commit()  # now: the tree may move on while this code runs
+    started, commit = time.monotonic(), code_commit()  # now: the tree may move on while this code runs
     step("bars, features, labels")
     table, costs = training_set(settings, config), CostModel.of(settings)
-    datasets.keep(settings, table, config.recipe())
+    recipe = config.recipe(settings, commit).of(table)
+    datasets.keep(settings, table, recipe)
     champion = _champion(settings, _kind(table, config))  # now: one that is damaged is told before hours of fitting
     fits = [fit_model(config.model, table, config.fitting(seed)) for seed in config.seeds]
     step("choosing the seed, calibrating")
@@ -108,6 +122,7 @@ def run(
     folder = settings.run_dir / "models" / version
     how = {"command": command, "commit": commit}
     facts = {**_facts(table, config, fitted, calibration, costs), **how, "version": version}
+    facts["dataset"]["recipe"] = recipe.nameless()
     write_artefact(fitted.model, facts, card.unscored(facts), folder)
     report, verdict = None, registry.unjudged(_kind(table, config))
     if table.counts["test"]:
@@ -133,22 +148,22 @@ def run(
 
 def training_set(settings: Settings, config: TrainConfig) -> TrainingSet:
     """The set a run learns from."""
-    if config.bars:
-        return bars_set(config)
-    bars = _bars(settings, config)
-    if config.quick or config.through == "kernel" or bars.source != "live":
-        return assemble(kernel_rows(bars), Split())
-    lake = replace(settings, lake_url=history_lake(settings))
-    LOG.info("history written", **write_history(bars, lake))
-    return assemble(known_rows(bars, lake), Split())
-
-
-def bars_set(config: TrainConfig) -> TrainingSet:
-    """The set of files of bars: all symbols in one, split by time. Raises `ValueError` for what is wrong with them."""
-    rows = pooled([kernel_rows(bars) for bars in read_bars(config.bars, config.form)])
+    rows = rows_of(settings, config)
     if config.until_ns is None:
         return assemble(rows, Split())
     return assemble(rows, until_windows(np.sort(rows.close_ns), config.until_ns))
+
+
+def rows_of(settings: Settings, config: TrainConfig) -> KnownRows:
+    """What was known at each decision: of files all symbols in one. Raises `ValueError` for what is wrong with them."""
+    if config.bars:
+        return pooled([kernel_rows(bars) for bars in read_bars(config.bars, config.form)])
+    bars = _bars(settings, config)
+    if config.quick or config.through == "kernel" or bars.source != "live":
+        return kernel_rows(bars)
+    lake = replace(settings, lake_url=history_lake(settings))
+    LOG.info("history written", **write_history(bars, lake))
+    return known_rows(bars, lake)
 
 
 def until_windows(close_ns: Ints, until_ns: int) -> Windows:
@@ -269,15 +284,6 @@ def _shares(fitted: Fitted) -> dict[str, Any]:
 
 def _iso(at_ns: int) -> str:
     return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat()
-
-
-def _commit() -> str:
-    """The repository's commit, with `+changes` where tracked files differ from it; `unknown` outside a checkout."""
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-
-    head = git("rev-parse", "--short=12", "HEAD")
-    return f"{head}{'+changes' if git('status', '--porcelain', '--', 'training', 'feature_repo') else ''}" or "unknown"
 
 
 def _run_record(meta: dict[str, Any]) -> registry.RunRecord:

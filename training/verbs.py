@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from feature_repo.settings import Settings, load_settings
 from training.bar_files import BarForm, parse_time
 
 if TYPE_CHECKING:
+    from training.datasets import Keep
     from training.walkforward import Plan
 
 
@@ -142,7 +144,8 @@ def walk_forward(plan: Plan, output: Path | None, html: Path | None = None) -> d
     settings = _ready("walkforward")
     plan = plan if plan.files else replace(plan, files=(str(settings.data_dir / KLINES),))
     with shown(Bar()):
-        found = run(plan, output or settings.run_dir / "walkforward", on_stderr(), CostModel.of(settings))
+        found = run(plan, output or settings.run_dir / "walkforward", on_stderr(), CostModel.of(settings),
+                    _keeper(settings, "walkforward", plan.files, plan.form))
     if html is not None:
         write(html, page(found, time.time_ns()))
         found["page"] = str(html)
@@ -161,7 +164,8 @@ def ablation(
     files = given.files or (str(settings.data_dir / KLINES),)
     plan = Ablation(files, given.form, model, seed, *span, quick=quick)
     with shown(Bar()):
-        return run(plan, output or settings.run_dir / "ablation", on_stderr())
+        return run(plan, output or settings.run_dir / "ablation", on_stderr(),
+                   _keeper(settings, "ablation", plan.files, plan.form))
 
 
 def crash(given: Bars, model: str, seed: int, span: tuple[str, str]) -> dict[str, Any]:
@@ -175,7 +179,7 @@ def crash(given: Bars, model: str, seed: int, span: tuple[str, str]) -> dict[str
     files = given.files or (str(settings.data_dir / KLINES),)
     asked = Crash(files, given.form, *(parse_time(end) for end in span))
     with shown(Bar()):
-        return run(asked, model, FitConfig(seed=seed), on_stderr())
+        return run(asked, model, FitConfig(seed=seed), on_stderr(), _keeper(settings, "crash", files, given.form))
 
 
 def verify(folder: Path | None) -> tuple[dict[str, Any], bool]:
@@ -192,16 +196,25 @@ def verify(folder: Path | None) -> tuple[dict[str, Any], bool]:
 def rebuild(named: str, output: Path | None) -> dict[str, Any]:
     """A training set again, as `training.datasets.rebuild` compares it."""
     from training import datasets
-    from training.train import TrainConfig, training_set
+    from training.train import TrainConfig, rows_of
 
     def make(settings: Settings, recipe: datasets.Recipe) -> Any:
         config = TrainConfig(
             quick=recipe.quick, simulated=recipe.simulated, through=recipe.through, bars=tuple(recipe.bars),
-            form=BarForm(**recipe.form), until_ns=recipe.until_ns,
+            form=BarForm(**recipe.form),
         )
-        return training_set(settings, config)
+        return rows_of(settings, config)
 
     return datasets.rebuild(_ready("dataset"), named, make, output)
+
+
+def _keeper(settings: Settings, verb: str, files: Sequence[str], form: BarForm) -> Keep:
+    """Keeps every set that a verb fits on, to be given again by its hash."""
+    from training import datasets
+    from training.code_version import commit
+    from training.recipe import of_bars
+
+    return partial(datasets.keep, settings, recipe=of_bars(verb, files, form, commit()))
 
 
 def _ready(component: str) -> Settings:
