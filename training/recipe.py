@@ -35,7 +35,8 @@ class Recipe:
     form: dict[str, Any] = field(default_factory=dict)
     until_ns: int | None = None
     lake: dict[str, Any] = field(default_factory=dict)
-    """Of a set of the deployment's lake: symbol, source, and the closes [start_ns, end_ns] of its decisions."""
+    """Of a set of the deployment's lake: symbol, source, its first close where one was asked for, and its last."""
+    test_share: float | None = None
     files: list[dict[str, str]] = field(default_factory=list)
     """Name and SHA-256 of each file that was read."""
     split: dict[str, Any] = field(default_factory=dict)
@@ -52,7 +53,8 @@ class Recipe:
 
     def of(self, table: TrainingSet) -> Recipe:
         """With what only the set itself tells."""
-        return replace(self, split=asdict(table.split), rows=rows_file.digest(table.rows))
+        lake = {**self.lake, "end_ns": int(table.rows.close_ns[-1])} if self.lake else {}
+        return replace(self, split=asdict(table.split), rows=rows_file.digest(table.rows), lake=lake)
 
     def nameless(self) -> dict[str, Any]:
         """As an artefact tells it: files by their names alone, for it names no machine's folders."""

@@ -1,6 +1,7 @@
 """Train: history → point-in-time set → Transformer and baselines → evaluation → artefact → registry.
 
     candlewick train                        # the data folder's years, about ten minutes on two cores
+    candlewick train --from-lake            # what this deployment's lake was known to hold at each minute
     candlewick train --quick --simulated    # a minute, without any data; registers as …-simulated
 
 The test part is scored once, at the end, with the exported graph, by the judge of every evaluation
@@ -21,7 +22,7 @@ import numpy as np
 import structlog
 
 from feature_repo.catalogue import definitions
-from feature_repo.contracts import DAY_NS
+from feature_repo.contracts import DAY_NS, Source
 from feature_repo.features import FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.grid import Ints
 from feature_repo.progress import step
@@ -50,6 +51,7 @@ from training.forecaster import OUTPUTS
 from training.headline import headline
 from training.klines import KLINES, MinuteBars, read_klines, simulated_klines
 from training.known import history_lake, known_rows, write_history
+from training.lake_rows import Asked, lake_rows
 from training.metrics import auc, qlike
 from training.models import fit_model
 from training.recipe import Recipe, of_bars, told
@@ -85,6 +87,10 @@ class TrainConfig:
     form: BarForm = field(default_factory=BarForm)
     until_ns: int | None = None
     """Nothing that closes later is learnt from; what the bars hold after it is the test part."""
+    test_share: float | None = None
+    """Of the rows, the newest; None: `Split`'s."""
+    lake: Asked | None = None
+    """Rows of the deployment's own lake to learn from, instead of bars."""
 
     def fitting(self, seed: int) -> FitConfig:
         budget = {"epochs": 2, "stride": 5, "batch": 256, "trees": 60} if self.quick else {}
@@ -94,9 +100,17 @@ class TrainConfig:
         """How to make the set again."""
         if self.bars:
             found = of_bars("train", self.bars, self.form, commit)
-            return replace(found, quick=self.quick, through=self.through, until_ns=self.until_ns)
-        found = Recipe(self.quick, self.simulated, self.through, verb="train", commit=commit)
-        return replace(found, files=[told(path) for path in found.inputs(settings)])
+        else:
+            found = Recipe(self.quick, self.simulated, self.through, verb="train", commit=commit,
+                           lake={} if self.lake is None else asdict(self.lake))
+            found = replace(found, files=[told(path) for path in found.inputs(settings)])
+        return replace(found, quick=self.quick, until_ns=self.until_ns, test_share=self.test_share)
+
+    def through_of(self, source: Source) -> Through:
+        """How rows of a source are read."""
+        if self.lake is not None:
+            return "feast"
+        return "kernel" if self.quick or self.bars or source != "live" else self.through
 
 
 def run(
@@ -149,17 +163,19 @@ def run(
 def training_set(settings: Settings, config: TrainConfig) -> TrainingSet:
     """The set a run learns from."""
     rows = rows_of(settings, config)
-    if config.until_ns is None:
-        return assemble(rows, Split())
-    return assemble(rows, until_windows(np.sort(rows.close_ns), config.until_ns))
+    if config.until_ns is not None:
+        return assemble(rows, until_windows(np.sort(rows.close_ns), config.until_ns))
+    return assemble(rows, Split() if config.test_share is None else Split.testing(config.test_share))
 
 
 def rows_of(settings: Settings, config: TrainConfig) -> KnownRows:
     """What was known at each decision: of files all symbols in one. Raises `ValueError` for what is wrong with them."""
+    if config.lake is not None:
+        return lake_rows(settings, config.lake)
     if config.bars:
         return pooled([kernel_rows(bars) for bars in read_bars(config.bars, config.form)])
     bars = _bars(settings, config)
-    if config.quick or config.through == "kernel" or bars.source != "live":
+    if config.through_of(bars.source) == "kernel":
         return kernel_rows(bars)
     lake = replace(settings, lake_url=history_lake(settings))
     LOG.info("history written", **write_history(bars, lake))
@@ -266,7 +282,7 @@ def _facts(
         "reference_histograms": histograms(table), "without_reference": features_without_reference(),
         "dataset": {
             "identity": table.identity, "content": table.rows.content, "counts": table.counts,
-            "through": "kernel" if config.quick or config.bars or table.rows.source != "live" else config.through,
+            "through": config.through_of(table.rows.source),
             "windows": {part: [_iso(ns) for ns in table.window(part)] for part in PARTS if table.counts[part]},
             "files": [Path(name.partition("=")[2] or name).name for name in config.bars],
             "span": [_iso(int(table.rows.close_ns.min())), _iso(int(table.rows.close_ns.max()))],
