@@ -116,7 +116,7 @@ def _of_meta(path: Path) -> dict[str, Any]:
     return {"identity": made["identity"], "recipe": _recipe_of(meta).as_dict(), "content": made["content"],
             "arrays": None, "symbol": meta["symbol"], "source": meta["source"], "feature_set": meta["feature_set"],
             "labels": meta["labels"], "features": meta["features"], "counts": made["counts"],
-            "commit": meta["commit"]}
+            "commit": meta.get("commit", "")}
 
 
 def _recipe_of(meta: dict[str, Any]) -> Recipe:

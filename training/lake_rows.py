@@ -183,7 +183,7 @@ def _of_seconds(bars: pd.DataFrame) -> pd.DataFrame:
     count = minute.map(minute.value_counts())
     ends = bars[(bars["close_time"] == minute) & (count >= LEAST_SECONDS)]
     opens = bars.set_index("close_time")["open"]
-    return ends.assign(open=(ends["close_time"] - MINUTE_NS + SECOND_NS).map(opens))
+    return ends.assign(open=(ends["close_time"] - MINUTE_NS + SECOND_NS).map(opens).astype(np.float64))
 
 
 def _joined(parts: list[Minutes]) -> Minutes:

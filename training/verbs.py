@@ -16,8 +16,10 @@ from feature_repo.settings import Settings, load_settings
 from training.bar_files import BarForm, parse_time
 
 if TYPE_CHECKING:
+    from training.dataset import KnownRows
     from training.datasets import Keep
     from training.lake_rows import Asked
+    from training.recipe import Recipe
     from training.walkforward import Plan
 
 
@@ -226,7 +228,7 @@ def rebuild(named: str, output: Path | None) -> dict[str, Any]:
     from training.lake_rows import Asked
     from training.train import TrainConfig, rows_of
 
-    def make(settings: Settings, recipe: datasets.Recipe) -> Any:
+    def make(settings: Settings, recipe: Recipe) -> KnownRows:
         config = TrainConfig(
             quick=recipe.quick, simulated=recipe.simulated, through=recipe.through, bars=tuple(recipe.bars),
             form=BarForm(**recipe.form), lake=Asked(**recipe.lake) if recipe.lake else None,
