@@ -18,7 +18,10 @@ export BENTOML_DO_NOT_TRACK = True
 export MLFLOW_DISABLE_TELEMETRY = true
 
 # How many processes share the tests. More than two would start a third of everything that lives as long as a session.
+# Each computes with one thread: a fit's threads would wait at every step for those that the other process keeps off.
 TEST_PROCESSES ?= 2
+# Says where the time of a whole run goes.
+SLOWEST := --durations=25 --durations-min=5
 # What runs side by side prints one after the other, where make can (macOS has 3.81).
 WHOLE_OUTPUT = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target,)
 JSON_FLAG = $(if $(JSON),--json,)
@@ -167,8 +170,9 @@ test-setup: setup-all ## Install what tests need, browser, promtool and kcat inc
 	@$(MAKE) delta || echo "left out: deltalake is not to be had here, Delta tables are not tested"
 
 test-python: ## Unit and integration tests: what may share the machine file by file in TEST_PROCESSES, then the rest
-	@$(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not e2e and not alone" $(ARGS)
-	@$(PYTHON) -m pytest -m alone tests/integration $(ARGS)
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+	  -m "not e2e and not alone" $(SLOWEST) $(ARGS)
+	@$(PYTHON) -m pytest -m alone tests/integration $(SLOWEST) $(ARGS)
 
 test-unit: ## Fast tests: no server, no network
 	@$(PYTHON) -m pytest -q -m "not integration and not e2e" $(ARGS)

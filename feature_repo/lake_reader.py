@@ -113,18 +113,25 @@ class Lake:
 
     def rows(
         self, zone: Zone, symbols: Sequence[str] | None, start_ns: int, end_ns: int, columns: Sequence[str],
+        every_ns: int = 1,
     ) -> pa.Table:
-        """Some columns of the rows of `symbols` (null: of all) with `ts_event` in [start, end], each identity once."""
+        """Some columns of the rows of `symbols` (null: of all) with `ts_event` in [start, end], each identity once.
+
+        `every_ns`: only those whose `ts_event` is a whole multiple of it, the rest is never held.
+        """
         wanted = (ds.field("ts_event") >= start_ns) & (ds.field("ts_event") <= end_ns)
+        if every_ns > 1:
+            whole = pc.multiply(pc.divide(ds.field("ts_event"), every_ns), every_ns)
+            wanted &= ds.field("ts_event") == whole
         if symbols is not None:
             wanted &= pc.is_in(ds.field("symbol"), pa.array(list(symbols), pa.string()))
 
         def read(files: list[str]) -> pa.Table:
-            whole = ds.dataset(files, zone_schema(zone), _PLAIN, self.filesystem)
+            held = ds.dataset(files, zone_schema(zone), _PLAIN, self.filesystem)
             if len(files) == len({path.rsplit("/", 1)[0] for path in files}):
-                return whole.to_table(columns=list(columns), filter=wanted)
+                return held.to_table(columns=list(columns), filter=wanted)
             # One file has no row twice; a revision may lie beside the file that it has been merged into.
-            keyed = whole.to_table(columns=list(dict.fromkeys((*columns, *identity(zone)))), filter=wanted)
+            keyed = held.to_table(columns=list(dict.fromkeys((*columns, *identity(zone)))), filter=wanted)
             return once(zone, keyed).select(list(columns))
 
         bases = self.bases(zone) if symbols is None else sorted({base(symbol) for symbol in symbols})

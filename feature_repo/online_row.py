@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from math import isfinite
 from operator import itemgetter
@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from feature_repo.contracts import AHEAD_S, NANOS, SYMBOL_PATTERN, FeatureRow, InvalidMessage
 from feature_repo.features import FEATURE_NAMES, SEQUENCE_FEATURES, SEQUENCE_LENGTH
@@ -38,6 +37,7 @@ from feature_repo.redis_layout import (
     version_field,
 )
 from feature_repo.slow_features import VIEW_OF, SlowRow
+from feature_repo.unreadable import BROKEN, Part, UnreadableRow, blame, short
 from feature_repo.views import (
     CONTEXT_VIEW,
     FAMILY_VIEWS,
@@ -58,6 +58,15 @@ _COLUMNS = ",".join(SEQUENCE_FEATURES)
 EARLIEST_NS = 946_684_800 * NANOS
 """2000-01-01: a time before it is in another unit."""
 _is_symbol = re.compile(SYMBOL_PATTERN).fullmatch
+
+
+@dataclass(frozen=True)
+class OnlineContext:
+    """The slow view `volatility_context` as it is held, ns; `created` in whole microseconds, 0 without a version."""
+
+    ts_event: int
+    created: int
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,11 @@ SLOW_FIELDS = tuple(
 )
 """What one HMGET of the slow views asks for: of each its version, its event time and its columns."""
 VERSION_FIELDS = (event_time_field(ROW_STATE.name), feature_field(ROW_STATE.name, "created"))
+CONTEXT_FIELDS = (
+    version_field(CONTEXT_VIEW.name), event_time_field(CONTEXT_VIEW.name),
+    *(feature_field(CONTEXT_VIEW.name, name) for name in CONTEXT_VIEW.names),
+)
+"""What one HMGET of the slow view `volatility_context` asks for."""
 _FIELDS_OF = {view.name: tuple(feature_field(view.name, name) for name in view.names) for view in STORED_VIEWS}
 _WORDS = {view.name: 2 * len(view.columns) for view in STORED_VIEWS}
 _ROW_WORDS = [(view.name, _WORDS[view.name]) for view in ROW_VIEWS]
@@ -292,7 +306,7 @@ def sequence_bytes(sequence: Floats) -> bytes:
 def parse(symbol: str, reply: Sequence[bytes | None]) -> OnlineRow | None:
     """The row in an HMGET reply for `PLAN.fields`; null where there is none or its views are of different rows.
 
-    Raises `InvalidMessage` when the stored fields do not make a feature row of this feature set.
+    Raises `UnreadableRow` when the stored fields do not make a feature row of this feature set.
     """
     *versions, of_sequence = reply[PLAN.versions]
     at, context_at = reply[-2:]
@@ -305,24 +319,41 @@ def parse(symbol: str, reply: Sequence[bytes | None]) -> OnlineRow | None:
         )
         sequence = _sequence(**_held(SEQUENCE_VIEW, reply)) if _is_of(versions[-1], of_sequence) else None
         context = _held(CONTEXT_VIEW, reply)
-    except (ValidationError, ValueError, TypeError, struct.error) as error:
-        raise InvalidMessage(f"online row of {symbol} does not fit this feature set: {error}") from error
-    return OnlineRow(row, sequence, context, None if context_at is None else decode_time(context_at))
+        context_at_ns = None if context_at is None else decode_time(context_at)
+    except BROKEN as error:
+        stored = [(view, reply[PLAN.columns[view.name]]) for view in VIEWS]
+        raise _unreadable(symbol, stored, {ROW_STATE.name: at, CONTEXT_VIEW.name: context_at}, error) from error
+    return OnlineRow(row, sequence, context, context_at_ns)
 
 
-def parse_slow(symbol: str, reply: Sequence[bytes | None]) -> dict[str, SlowRow | None]:
-    """Zone → its row in an HMGET reply for `SLOW_FIELDS`; null where there is none.
+def parse_slow(symbol: str, reply: Sequence[bytes | None]) -> dict[str, SlowRow | UnreadableRow | None]:
+    """Zone → its row in an HMGET reply for `SLOW_FIELDS`; null where there is none, or what cannot be read of it.
 
-    `created` is what the version keeps of it: whole microseconds, rounded up; 0 of a row without a version. Raises
-    `InvalidMessage` when the stored fields do not make a row.
+    `created` is what the version keeps of it: whole microseconds, rounded up; 0 of a row without a version. Views are
+    written one by one, so one that is torn says nothing against the others: it is given, not raised.
     """
-    found: dict[str, SlowRow | None] = {}
+    found: dict[str, SlowRow | UnreadableRow | None] = {}
     rest = iter(reply)
     for view in SLOW_VIEWS:
         told, at = next(rest), next(rest)
         stored = [next(rest) for _ in view.columns]
-        found[str(view.zone)] = None if at is None else _slow_row(symbol, view, (told, at), stored)
+        try:
+            found[str(view.zone)] = None if at is None else _slow_row(symbol, view, (told, at), stored)
+        except UnreadableRow as error:
+            found[str(view.zone)] = error
     return found
+
+
+def parse_context(symbol: str, reply: Sequence[bytes | None]) -> OnlineContext | None:
+    """`volatility_context` in an HMGET reply for `CONTEXT_FIELDS`; null where there is none. Raises `UnreadableRow`."""
+    told, at, *stored = reply
+    if at is None:
+        return None
+    try:
+        [value] = decode_doubles(stored)
+        return OnlineContext(decode_time(at), _created_of(told), value)
+    except BROKEN as error:
+        raise _unreadable(symbol, [(CONTEXT_VIEW, stored)], {CONTEXT_VIEW.name: at}, error, told) from error
 
 
 def _slow_row(
@@ -333,24 +364,61 @@ def _slow_row(
     try:
         held = {column.name: decode(data, column.kind) for column, data in zip(view.columns, stored, strict=True)}
         return SlowRow(
-            declared.name, symbol, decode_time(at), int(told.split(b".")[1]) * 1000 if told else 0,
+            declared.name, symbol, decode_time(at), _created_of(told),
             held[declared.state("source")], held[declared.state("provenance")],
-            {name: held[name] for name in declared.names}, json.loads(held[declared.state("reasons")]),
+            {name: held[name] for name in declared.names}, _reasons(held[declared.state("reasons")]),
         )
-    except (ValueError, TypeError, IndexError, struct.error) as error:
-        raise InvalidMessage(f"online row of {symbol} in {view.name}: expected a slow row, found {error}") from error
+    except BROKEN as error:
+        raise _unreadable(symbol, [(view, stored)], {view.name: at}, error, told) from error
+
+
+def _created_of(told: bytes | None) -> int:
+    return int(told.split(b".")[1]) * 1000 if told else 0
+
+
+def _unreadable(
+    symbol: str, stored: Iterable[tuple[View, Sequence[bytes | None]]], times: Mapping[str, bytes | None],
+    error: Exception, told: bytes | None = None,
+) -> UnreadableRow:
+    """Which field of these views is at fault. `told` is the version of the one view, where there is but one."""
+    parts = [Part(event_time_field(view).decode(), "a protobuf Timestamp", data, decode_time)
+             for view, data in times.items() if data is not None]
+    parts += [Part(version_field(view).decode(), "digits of two times", told, _created_of) for view in times if told]
+    for view, values in stored:
+        for column, data in zip(view.columns, values, strict=True):
+            name = f"{view.name}:{column.name}"
+            parts.append(Part(name, f"a {column.kind} value", data, partial(decode, kind=column.kind)))
+            if column.name.endswith("reasons"):
+                parts.append(Part(name, "a JSON object of texts", data, lambda text: _reasons(decode(text, "string"))))
+    return blame(f"online row of {symbol}", parts, error)
 
 
 def parse_version(reply: Sequence[bytes | None]) -> tuple[int, int] | None:
-    """(ts_event, created) in ns of an HMGET reply for `VERSION_FIELDS`; null where there is no row."""
+    """(ts_event, created) in ns of an HMGET reply for `VERSION_FIELDS`; null where there is no row.
+
+    Raises `UnreadableRow`.
+    """
     at, created = reply
-    return None if at is None or created is None else (decode_time(at), decode(created, "int64"))
+    if at is None or created is None:
+        return None
+    try:
+        return decode_time(at), decode(created, "int64")
+    except BROKEN as error:
+        raise UnreadableRow("online row", "its times", "a Timestamp and an int64", f"{short(at)} and {short(created)}"
+                            ) from error
 
 
 def _state(reply: Sequence[bytes | None]) -> dict[str, Any]:
     held = _held(ROW_STATE, reply)
-    held["reasons"] = json.loads(held["reasons"])
+    held["reasons"] = _reasons(held["reasons"])
     return held
+
+
+def _reasons(text: str) -> dict[str, str]:
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(isinstance(why, str) for why in found.values()):
+        raise ValueError(f"expected a JSON object of texts, found {text[:80]!r}")
+    return found
 
 
 def _held(view: View, reply: Sequence[bytes | None]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from redis.backoff import NoBackoff
 from redis.connection import DefaultParser
 from redis.retry import Retry
 
-from feature_repo.contracts import StoreUnavailable
+from feature_repo.contracts import InvalidMessage, StoreUnavailable
 
 CONNECT_TIMEOUT_S = 0.5
 TIMEOUT_S = 1.0
@@ -39,6 +39,8 @@ _UNAVAILABLE = (
 )
 _CANNOT_NOW = ("MISCONF", "NOREPLICAS")
 """How an answer begins when Redis is there and cannot write: its disk is full, or its replicas are away."""
+_OF_ANOTHER_TYPE = "WRONGTYPE"
+"""How an answer begins where somebody has put something else under a row's key: it is no row, and Redis is there."""
 # One retry at once: a connection that idled while Redis restarted is replaced, a Redis that is down is not waited for.
 _OPTIONS: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": TIMEOUT_S}
 
@@ -151,7 +153,10 @@ class _Line:
 
 @contextmanager
 def available(url: str) -> Iterator[None]:
-    """Turns what redis-py raises when Redis cannot serve into `StoreUnavailable`, without the password."""
+    """Turns what redis-py raises when Redis cannot serve into `StoreUnavailable`, without the password.
+
+    A key of another type than was asked for is `InvalidMessage`.
+    """
     try:
         yield
     except _UNAVAILABLE as error:
@@ -168,6 +173,8 @@ def available(url: str) -> Iterator[None]:
             "writing needs CANDLEWICK_REDIS_WRITER_URL or _PASSWORD",
         ) from error
     except exceptions.ResponseError as error:
+        if str(error).startswith(_OF_ANOTHER_TYPE):
+            raise InvalidMessage(f"expected the key's type, found {error}") from error
         if not str(error).startswith(_CANNOT_NOW):
             raise
         place = urlparse(url)

@@ -25,7 +25,7 @@ from feature_repo.views import Kind
 
 __all__ = [
     "decode", "decode_doubles", "decode_time", "encode", "encode_time", "entity_key", "event_time_field",
-    "feature_field", "framed", "mirror_key", "packed", "version", "version_field",
+    "feature_field", "framed", "mirror_key", "packed", "shown", "version", "version_field",
 ]
 
 _STRING = 2
@@ -33,6 +33,7 @@ _STRING = 2
 _TAGS: dict[Kind, bytes] = {"bytes": b"\x0a", "string": b"\x12", "int64": b"\x20", "double": b"\x29"}
 _DOUBLE = struct.Struct("<cd")
 _WORDS_64 = 1 << 64
+_PRINTED = range(32, 127)
 
 
 def entity_key(project: str, join_key: str, value: str) -> bytes:
@@ -56,6 +57,17 @@ def mirror_key(symbol: str, window: str, namespace: str = "") -> str:
     ('features:BTCUSDT:5m', 'replay:tuesday:features:BTCUSDT:5m')
     """
     return f"{f'replay:{namespace}:' if namespace else ''}features:{symbol}:{window}"
+
+
+def shown(key: bytes) -> str:
+    r"""A key as `redis-cli` takes it.
+
+    >>> print(shown(b'\x03\x00"BTCUSDT'))
+    "\x03\x00\"BTCUSDT"
+    """
+    plain = {ord('"'): '\\"', ord("\\"): "\\\\"}
+    told = [plain.get(byte) or (chr(byte) if byte in _PRINTED else f"\\x{byte:02x}") for byte in key]
+    return '"' + "".join(told) + '"'
 
 
 def framed(*words: bytes | str | int) -> bytes:

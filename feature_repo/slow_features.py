@@ -13,6 +13,7 @@ sessions. A value that cannot be known is null with its reason: `warmup` (the hi
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -88,13 +89,35 @@ def rows(
 
     `observations` are the view's of the symbol, with `news` among them and as far back as a row looks; `closes` its own
     closes (`close_of`). Ascending by `created`. Older moments need no row: whoever asks is told the newest. What was
-    simulated or recorded never meets what is live.
+    simulated or recorded never meets what is live, and what a backfill filed counts for news that came after it.
     """
     made: list[SlowRow] = []
-    for source in sorted({each.source for each in news}):
-        made += _of_source(view, symbol, *(
-            [each for each in given if each.source == source] for given in (observations, news, closes)))
+    told = list(news)
+    for source in sorted({each.source for each in told}):
+        ours, read, own = ([each for each in given if each.source == source] for given in (told, observations, closes))
+        for part, held in _parts(ours, read):
+            made += _of_source(view, symbol, held, part, own)
     return sorted(made, key=attrgetter("created"))
+
+
+def _parts(
+    news: Sequence[Observation], observations: list[Observation],
+) -> Iterator[tuple[list[Observation], list[Observation]]]:
+    """News, and what was held when they came: all but what a backfill filed later (`ts_init`).
+
+    A file's value claims to have been known long before it was here. Whether it lies in the lake already when a row is
+    made hangs on who is faster; by its `ts_init` the row is the same then, after a kill, and made again years later.
+    """
+    filed = sorted({each.ts_init for each in observations if each.provenance == "backfill"})
+    came: dict[int, int] = {}
+    for each in news:
+        came[each.created] = max(came.get(each.created, 0), each.ts_init)
+    parts: dict[int, list[Observation]] = {}
+    for each in news:
+        parts.setdefault(bisect_right(filed, came[each.created]), []).append(each)
+    for count, part in sorted(parts.items()):
+        later = frozenset(filed[count:])
+        yield part, [o for o in observations if o.provenance != "backfill" or o.ts_init not in later]
 
 
 def _of_source(

@@ -24,10 +24,12 @@ from feature_repo.contracts import NANOS, StoreUnavailable
 from feature_repo.history import MIRROR_WINDOWS
 from feature_repo.newest_wins.script import CHUNK, NEWEST_WINS, Call, arguments, run, sha
 from feature_repo.online_row import (
+    CONTEXT_FIELDS,
     PLAN,
     SLOW_FIELDS,
     VERSION_FIELDS,
     Minutes,
+    OnlineContext,
     OnlineRow,
     OnlineWrite,
     Words,
@@ -36,15 +38,17 @@ from feature_repo.online_row import (
     check_write,
     context_values,
     parse,
+    parse_context,
     parse_slow,
     parse_version,
     row_words,
     slow_values,
 )
 from feature_repo.redis_client import Wire, available, connect, connect_async
-from feature_repo.redis_layout import encode_time, entity_key, framed, mirror_key, packed, version
+from feature_repo.redis_layout import encode_time, entity_key, framed, mirror_key, packed, shown, version
 from feature_repo.settings import Settings
 from feature_repo.slow_features import SlowRow
+from feature_repo.unreadable import UnreadableRow
 from feature_repo.views import ENTITY, MIRROR_TTL_S, PROJECT, STORED_VIEWS
 
 if TYPE_CHECKING:
@@ -132,20 +136,33 @@ class FeatureStore:
         with available(self.settings.redis):
             return parse(symbol, self._reads.ask(_row_command(symbol, self.settings.namespace)))
 
-    def read_slow(self, symbol: str) -> dict[str, SlowRow | None]:
+    def read_slow(self, symbol: str) -> dict[str, SlowRow | UnreadableRow | None]:
         """Slow view (its lake zone's name) → its newest row as it is held, however old; null where there is none.
 
-        `created` is in whole microseconds, rounded up. Raises `InvalidMessage` for what is no row.
+        `created` is in whole microseconds, rounded up. What is no row is given as what is wrong with it, by view.
         """
         with available(self.settings.redis):
             return parse_slow(symbol, self.client.hmget(self._key(symbol), SLOW_FIELDS))
 
+    def read_context(self, symbol: str) -> OnlineContext | None:
+        """`volatility_context` as it is held, however old; null where there is none. Raises `UnreadableRow`."""
+        with available(self.settings.redis):
+            return parse_context(symbol, self.client.hmget(self._key(symbol), CONTEXT_FIELDS))
+
     def read_mirrors(self, symbol: str) -> dict[str, str | None]:
-        """Window → the text of its mirror key, all of one moment; null where there is none."""
+        """Window → the text of its mirror key, all of one moment; null where there is none.
+
+        Bytes that are no text are given as escapes: whoever reads JSON sees that it is none.
+        """
         keys = [mirror_key(symbol, window, self.settings.namespace) for window in MIRROR_WINDOWS]
         with available(self.settings.redis):
             found = self.client.mget(keys)
-        return {w: None if text is None else text.decode() for w, text in zip(MIRROR_WINDOWS, found, strict=True)}
+        return {window: None if text is None else text.decode(errors="backslashreplace")
+                for window, text in zip(MIRROR_WINDOWS, found, strict=True)}
+
+    def place(self, symbol: str) -> str:
+        """The key of a symbol's hash as `redis-cli` takes it, to look at what cannot be read."""
+        return shown(self._key(symbol))
 
     def version(self, symbol: str) -> tuple[int, int] | None:
         """(ts_event, created) in ns of the newest row; null where there is none."""

@@ -79,7 +79,7 @@ def backfill_context(
     if (start is None) != (end is None):
         raise ValueError("expected both --from and --to; found one of them")
     span = (0, slow_history.FAR_NS) if start is None or end is None else (moment(start), moment(end))
-    return slow_history.backfill(*_open(settings), settings.data_dir, symbols, time.time_ns(), span)
+    return slow_history.backfill(*_open(settings), settings.data_dir, symbols, time.time_ns, span)
 
 
 def reconcile(settings: Settings, given: Asked, *, dry_run: bool, most_lines: int) -> dict[str, Any]:

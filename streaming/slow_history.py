@@ -1,11 +1,13 @@
 """Slow history: the data folder's files of slow series become observations and rows of the lake.
 
-    backfill(lake, writer, settings.data_dir, ("BTCUSDT",), time.time_ns())
+    backfill(lake, writer, settings.data_dir, ("BTCUSDT",), time.time_ns)
 
 A file tells which moment a value describes, and not when it became known: that is taken to be the series' declared lag
 later. Moments of which anything is held stay as they are, so that doing it again writes nothing. Rows are written
-before the observations they are made of: a kill between them is mended by the same command. DTWEXBGS is left out, for
-FRED tells it a week at a time and its lag is not a day.
+before the observations they are made of: a kill between them is mended by the same command. A stream that runs beside
+it takes these observations into its rows from their `ts_init` on, which is some minutes after they are written
+(`HELD_AFTER_NS`): so a row says nothing of which of the two was faster. DTWEXBGS is left out, for FRED tells it a week
+at a time and its lag is not a day.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import structlog
+
 from feature_repo.contracts import HOUR_NS, MARKET, MINUTE_NS, SECOND_NS, Observation
 from feature_repo.lake_layout import Zone
 from feature_repo.lake_reader import Lake
@@ -27,6 +31,9 @@ from streaming.slow_rows import is_of, lake_closes, names_of, read_observations
 
 FAR_NS = 2**62
 SESSION = "files"
+HELD_AFTER_NS = 5 * MINUTE_NS
+"""From when writing the observations begins to when rows are made of them: all of them are readable long before."""
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -69,15 +76,17 @@ FILES = (
 
 
 def backfill(
-    lake: Lake, writer: LakeWriter, data_dir: Path, symbols: Sequence[str], now_ns: int,
+    lake: Lake, writer: LakeWriter, data_dir: Path, symbols: Sequence[str], clock_ns: Callable[[], int],
     span: tuple[int, int] = (0, FAR_NS),
 ) -> dict[str, Any]:
-    """Observations that describe moments of (start, end], known by `now_ns` and not held yet, and their rows.
+    """Observations that describe moments of (start, end], known by now and not held yet, and their rows.
 
     Returns what was written, by series and by view. Raises `ValueError` when the folder has none of the files, or one
     cannot be read.
     """
-    told = [o for o in read_folder(data_dir / "context", now_ns)
+    now_ns = clock_ns()
+    # Later than any stamp of a backfill before it: what that wrote is part of these rows.
+    told = [o for o in read_folder(data_dir / "context", now_ns + HELD_AFTER_NS)
             if span[0] < o.ts_event <= span[1] and o.created <= now_ns]
     held = read_observations(lake, {o.symbol for o in told}, span[0], span[1])
     moments = {(o.symbol, o.series, o.instrument, o.ts_event) for o in held}
@@ -88,13 +97,22 @@ def backfill(
             made = _rows(lake, data_dir, view, symbol, news)
             writer.add_revision(cast(Zone, view.name), made, "backfill")
             written["rows"][view.name] += len(made)
-    writer.add_revision("observations", news, "backfill")
+    _file(writer, news, clock_ns)
     counts = {name: sum(o.series == name for o in news) for name in SERIES}
     return {"source": "context", "observations": counts, **written, "held": len(told) - len(news)}
 
 
-def read_folder(folder: Path, now_ns: int) -> list[Observation]:
-    """Every file's observations, their `ts_init` when they were read, `now_ns`: nobody could have had them before.
+def _file(writer: LakeWriter, news: Sequence[Observation], clock_ns: Callable[[], int]) -> None:
+    """Write observations under the time from which on rows are made of them."""
+    held_from = clock_ns() + HELD_AFTER_NS
+    writer.add_revision("observations", [o.model_copy(update={"ts_init": held_from}) for o in news], "backfill")
+    if (late_ns := clock_ns() - held_from) > 0:
+        log.warning("observations were readable later than rows count on; a certificate may name such a row",
+                    late_s=late_ns // SECOND_NS)
+
+
+def read_folder(folder: Path, ts_init: int) -> list[Observation]:
+    """Every file's observations, under one `ts_init`: from when on rows are made of them.
 
     Raises `ValueError` when there is no file, or one cannot be read.
     """
@@ -102,10 +120,10 @@ def read_folder(folder: Path, now_ns: int) -> list[Observation]:
     if not present:
         raise ValueError(f"--source context: expected files such as {FILES[0].name} in {folder}, found none; set "
                          "CANDLEWICK_DATA_DIR")
-    return [observation for file in present for observation in _read(folder / file.name, file, now_ns)]
+    return [observation for file in present for observation in _read(folder / file.name, file, ts_init)]
 
 
-def _read(path: Path, file: File, now_ns: int) -> Iterator[Observation]:
+def _read(path: Path, file: File, ts_init: int) -> Iterator[Observation]:
     series = SERIES[file.series]
     with path.open(newline="") as lines:
         for number, record in enumerate(csv.DictReader(lines), start=2):
@@ -114,7 +132,7 @@ def _read(path: Path, file: File, now_ns: int) -> Iterator[Observation]:
             try:
                 at = file.read(record[file.moment])
                 observation = Observation(
-                    symbol=file.symbol(record), ts_event=at, ts_init=now_ns, source="live", session=SESSION,
+                    symbol=file.symbol(record), ts_event=at, ts_init=ts_init, source="live", session=SESSION,
                     series=series.name, provider=SESSION, instrument=file.instrument, created=at + series.lag_ns,
                     provenance="backfill", value=float(record[file.value]),
                 )

@@ -4,7 +4,8 @@
     view.renew("BTCUSDT", hour_ns)
 
 Follows event time: the first close past an hour and its lag starts the hour's renewal in a thread of its own.
-An hour whose bars are not yet there is tried again with later closes, ever more rarely.
+An hour whose bars are not yet there is tried again with later closes, ever more rarely. Its value is made of what was
+known one lag after it, so that it is the same whenever it is computed, and the certificate can compute it again.
 """
 
 from __future__ import annotations
@@ -25,18 +26,45 @@ from streaming.lake import LakeWriter
 
 WriteContext = Callable[[str, Mapping[str, float | None], int, int], bool]
 FIRST_RETRY_NS = MINUTE_NS
+SPAN_NS = WINDOW_NS + HOUR_NS
+"""How far back closes are read: the window, and those that its first value needs."""
 log = structlog.get_logger()
 
 
-def minute_closes(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> tuple[Times, Floats]:
-    """Close times (ns, whole minutes, ascending) and closes in [start, end], from second and minute bars alike."""
-    rows = lake.rows("clean", [symbol], start_ns, end_ns, ["close_time", "close", "created"])
-    times, closes, created = (rows[name].to_numpy() for name in ("close_time", "close", "created"))
-    order = np.lexsort((created, times))
-    times, closes = times[order], closes[order]
-    # Of several bars of one close the one known last counts.
-    kept = (times % MINUTE_NS == 0) & np.append(times[1:] != times[:-1], True)[: len(times)]
-    return times[kept].astype(np.int64), closes[kept].astype(np.float64)
+@dataclass(frozen=True)
+class MinuteBars:
+    """Bars that close at whole minutes, from second and minute bars alike, every version of each."""
+
+    times: Times
+    """Close times, ns, ascending; of one close the version that became known first comes first."""
+    closes: Floats
+    created: Times
+    """When each became known, ns."""
+
+    @classmethod
+    def read(cls, lake: Lake, symbol: str, start_ns: int, end_ns: int) -> MinuteBars:
+        """Those that close in [start, end]; the seconds between them are never held. Raises `StoreUnavailable`."""
+        columns = ("close_time", "close", "created")
+        rows = lake.rows("clean", [symbol], start_ns, end_ns, columns, every_ns=MINUTE_NS)
+        times, closes, created = (rows[name].to_numpy() for name in columns)
+        order = np.lexsort((created, times))
+        return cls(times[order].astype(np.int64), closes[order].astype(np.float64), created[order].astype(np.int64))
+
+    def known(self, start_ns: int, end_ns: int, known_ns: int) -> tuple[Times, Floats]:
+        """Close times and closes in [start, end], each once, as they were known by an instant: the last one counts."""
+        held = (self.times >= start_ns) & (self.times <= end_ns) & (self.created <= known_ns)
+        times, closes = self.times[held], self.closes[held]
+        last = np.append(times[1:] != times[:-1], True)[: len(times)]
+        return times[last], closes[last]
+
+
+def percentile_known(bars: MinuteBars, hour_ns: int) -> float | None:
+    """`volatility_context` at an hour of what was known when it counts as known; null with too little.
+
+    A revision that came later, or a bar that was sealed late, is no part of it, whenever it is computed.
+    """
+    times, closes = bars.known(hour_ns - SPAN_NS, hour_ns, hour_ns + CONTEXT_LAG_NS)
+    return trailing_percentile(times, closes, hour_ns)
 
 
 @dataclass
@@ -63,14 +91,26 @@ class SlowView:
         self.pool.submit(self._try, symbol, hour).add_done_callback(_tell)
 
     def renew(self, symbol: str, hour_ns: int) -> float | None:
-        """Compute and write the view of one hour; null, and nothing written, while the lake holds too little."""
-        times, closes = minute_closes(self.lake, symbol, hour_ns - WINDOW_NS - HOUR_NS, hour_ns)
-        value = trailing_percentile(times, closes, hour_ns)
-        if value is not None:
-            row = ContextRow(symbol, hour_ns, hour_ns + CONTEXT_LAG_NS, value)
-            self.writer.add_revision("context", [row], "stream")
-            self.write(symbol, {CONTEXT_FEATURE: value}, row.ts_event, row.created)
+        """Compute and write the view of one hour; null, and nothing written, while the lake holds too little.
+
+        An hour that is in the lake already is not computed again: after a restart its bars may have been filled in, and
+        a row that was told stays what it was.
+        """
+        created = hour_ns + CONTEXT_LAG_NS
+        value = self._held(symbol, hour_ns, created)
+        if value is None:
+            if (self.lake.newest("clean", symbol) or 0) < hour_ns:
+                return None  # the lake is behind the row that asks: its last minutes are to come
+            value = percentile_known(MinuteBars.read(self.lake, symbol, hour_ns - SPAN_NS, hour_ns), hour_ns)
+            if value is None:
+                return None
+            self.writer.add_revision("context", [ContextRow(symbol, hour_ns, created, value)], "stream")
+        self.write(symbol, {CONTEXT_FEATURE: value}, hour_ns, created)
         return value
+
+    def _held(self, symbol: str, hour_ns: int, created: int) -> float | None:
+        rows = self.lake.rows("context", [symbol], hour_ns, hour_ns, ["created", CONTEXT_FEATURE]).to_pylist()
+        return next((row[CONTEXT_FEATURE] for row in rows if row["created"] == created), None)
 
     def _try(self, symbol: str, hour_ns: int) -> None:
         try:

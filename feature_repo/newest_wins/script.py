@@ -25,6 +25,9 @@ from redis.exceptions import NoScriptError
 CHUNK = 200
 """Scripts in one pipeline: enough to hide the round trip, few enough to let readers in between."""
 
+GONE_FIELD = "\\252\\085\\201\\099"
+"""`forecast_sequence:values` as Lua writes its four bytes: the one view that comes with a digest was one value once."""
+
 NEWEST_WINS = """
 -- KEYS: the entity's hash, then mirror keys.  ARGV: version, event time, seconds that mirror keys live, seconds that
 -- the hash lives (0: for ever), number of views, a digest of what seldom changes in the last view, or nothing, whether
@@ -92,7 +95,11 @@ for i = 1, views do
     size = size + 4
   end
 end
-if held[views] and ARGV[6] ~= '' then news[size] = ARGV[1] .. '.' .. ARGV[6] end
+if held[views] and ARGV[6] ~= '' then
+  news[size] = ARGV[1] .. '.' .. ARGV[6]
+  -- Who brings both parts of the view takes what was written of it as one: nobody reads that, and nothing else ends it.
+  if ARGV[7] ~= '0' then redis.call('HDEL', KEYS[1], '""" + GONE_FIELD + """') end
+end
 -- Lua hands over a few thousand arguments at most.
 for first = from, size, 4000 do
   redis.call('HSET', KEYS[1], unpack(news, first, math.min(first + 3999, size)))

@@ -5,8 +5,9 @@
 
 `check` looks, `sampled` is what the online store showed, `report` counts, `raw` reads the records and shows those
 behind a mismatch, `written` makes a row that of its own feature set, `revised` judges what a reconcile wrote,
-`predictions` what was logged of forecasts, `mirrors` and `slow` the mirror keys and the slow views, `summary` and
-`page` show a certificate, `job` renews it while the stack runs.
+`predictions` what was logged of forecasts, `mirrors`, `slow` and `context` the mirror keys, the slow views and the
+hourly percentile, `closes` is what slow rows read of bars, `summary` and `page` show a certificate, `job` renews it
+while the stack runs.
 """
 
 from monitoring.parity.check import check, check_lake, check_online, lake_rows

@@ -20,18 +20,21 @@ from typing import Any
 import numpy as np
 import structlog
 
-from feature_repo.contracts import MINUTE_NS, SECOND_NS, FeatureRow, Prediction
+from feature_repo.contracts import MINUTE_NS, SECOND_NS, FeatureRow, Message, Prediction
 from feature_repo.feature_sets import Sets
-from feature_repo.lake_layout import unflatten
+from feature_repo.lake_layout import Zone, identity, unflatten
 from feature_repo.lake_reader import Lake
 from feature_repo.models import Model, models
 from feature_repo.settings import Settings
 from feature_repo.store import FeatureStore, OnlineRow
+from feature_repo.unreadable import BROKEN, UnreadableRow, blame
 from feature_repo.views import ROW_VIEWS, as_text
+from monitoring.parity.context import ContextChecker, keeps_closes
 from monitoring.parity.mirrors import check_mirrors
+from monitoring.parity.predictions import PLACE as PREDICTIONS
 from monitoring.parity.predictions import Judged, check_predictions
 from monitoring.parity.raw import RawTail, events, look_back_s, read_span
-from monitoring.parity.report import ROW, Report, foreign, is_slow, time_text
+from monitoring.parity.report import PREDICTION, ROW, Report, Unreadable, foreign, is_slow, time_text
 from monitoring.parity.revised import check_revised
 from monitoring.parity.sampled import Samples, Sleep, sample
 from monitoring.parity.slow import SlowChecker
@@ -47,7 +50,10 @@ SLACK_S = 600
 SHOWN = 5
 """Features whose worst mismatch is shown with its raw events."""
 STATE = ("ts_init", "created", "source", "session", "provenance", "feature_set", "reasons")
+_ROW_OF: Mapping[str, str] = {"features": ROW, "predictions": f"{PREDICTION}.row"}
 _REFS = [f"{view.name}:{name}" for view in ROW_VIEWS for name in view.names]
+OF_BEFORE = "online, of before"
+"""An online row that was left behind too long ago to be made again: how old rows are is watched elsewhere."""
 log = structlog.get_logger()
 
 
@@ -81,8 +87,9 @@ class Certifier:
     """Rows made again from raw."""
     tail: RawTail
     slow: SlowChecker
+    context: ContextChecker
     _held: dict[str, Model] = field(default_factory=dict)
-    """Version → model, of all that this deployment has had since it was opened."""
+    """Version → model, of those that the next window may name."""
 
     @classmethod
     def open(cls, settings: Settings, symbol: str, room_s: int) -> Certifier:
@@ -91,7 +98,7 @@ class Certifier:
         tail = RawTail.behind(lake, symbol, (look_back_s() + room_s) * SECOND_NS)
         return cls(
             settings, symbol, FeatureStore.open(settings), lake, Running(symbol, room_s + SLACK_S), tail,
-            SlowChecker(lake, symbol, settings.data_dir),
+            SlowChecker(lake, symbol, settings.data_dir), ContextChecker(lake, symbol, keeps_closes(settings)),
         )
 
     def await_lake(self, close: int, sleep: Sleep) -> int | None:
@@ -106,14 +113,14 @@ class Certifier:
         return newest
 
     def catch_up(self, close: int, sleep: Sleep) -> None:
-        """Take what raw holds, again while the row of `close` is not there yet: zones are written one by one."""
+        """Take what raw holds, again while it does not reach `close` yet: zones are written one by one."""
         for attempt in range(ATTEMPTS + 1):
             if attempt:
                 sleep(1.0)
             for records in self.tail.fresh():
                 self.expected.take(records)
-            if not close or close in self.expected.closes:
-                return
+            if close <= max(self.expected.closes, default=0):
+                return  # what is not there by now never comes: an older row, or one of a second that raw lacks
 
     def certify(
         self, start: int, end: int, samples: Samples, sleep: Sleep,
@@ -124,7 +131,10 @@ class Certifier:
         """
         report, expected, sets = Report(self.symbol), self.expected, Sets.open(self.lake)
         window = sorted(close for close in expected.closes if start < close <= end)
-        found = lake_rows(self.lake, self.symbol, start + 1, end)
+        found = [row for row in readable(report, "lake", self.lake, "features", (start + 1, end))
+                 if isinstance(row, FeatureRow)]
+        for (what, feature), at_ns in samples.unreadable.items():
+            report.cannot_read(what, feature, at_ns)
         written = {row.ts_event: row for row in found if row.provenance != "reconcile"}
         made = {
             close: as_written(row, written.get(close), sets)
@@ -135,27 +145,60 @@ class Certifier:
         check_lake(report, found, rows, sets)
         check_online(report, expected, samples.rows, sets)
         check_mirrors(report, expected, samples.mirrors)
-        self._held |= {model.version: model for model in models(self.settings)}
+        logged = self._logged(report, start, end)
+        held = self._models(logged)
         others = {close: written[close].feature_set for close in window if close not in rows}
-        check_predictions(report, expected, self._logged(start, end), Judged(rows, others, self._held, sets))
+        check_predictions(report, expected, logged, Judged(rows, others, held, sets))
         revised = [row for row in found if row.provenance == "reconcile"]
         check_revised(report, self.lake, (start, end), rows, revised, sets)
         # Backfilled minutes have rows too, of before the symbol was followed.
         followed_ns = next((close for close in window if expected.closes[close].provenance == "live"), None)
         self.slow.check(report, (start, end), followed_ns, samples.slow, sleep)
-        self._show_raw(report)
+        self.context.check(report, (start, end), samples.context)
+        self._show_raw(report, (start, end))
         report.start, report.end = (time_text(window[0]), time_text(window[-1])) if window else ("", "")
         return report, rows
 
-    def _logged(self, start: int, end: int) -> list[Prediction]:
-        records = self.lake.read("predictions", self.symbol, start + 1, end).to_pylist()
-        return [made for record in records if isinstance(made := unflatten("predictions", record), Prediction)]
+    def _logged(self, report: Report, start: int, end: int) -> list[Prediction]:
+        logged = readable(report, PREDICTIONS, self.lake, "predictions", (start + 1, end))
+        return [made for made in logged if isinstance(made, Prediction)]
 
-    def _show_raw(self, report: Report) -> None:
+    def _models(self, logged: Iterable[Prediction]) -> dict[str, Model]:
+        """Version → model, of the deployment's now and those that it had at the certificate before.
+
+        One that is gone is kept while a window names it, and once more: whoever served it may log a last forecast
+        after it was removed, in this window or in the next.
+        """
+        now = {model.version: model for model in models(self.settings)}
+        held = self._held | now
+        named = {made.model_version for made in logged}
+        self._held = {version: model for version, model in held.items() if version in now or version in named}
+        return held
+
+    def _show_raw(self, report: Report, window: tuple[int, int]) -> None:
         """The raw events behind the worst mismatches; a slow row's observations are there already."""
         for tally in report.worst()[:SHOWN]:
-            if tally.worst is not None and tally.close_ns and tally.raw is None and not is_slow(tally.worst.feature):
+            # Of a second that raw does not reach all of it would be read, and nothing found.
+            is_near = window[0] < tally.close_ns <= window[1] or tally.close_ns in self.expected.closes
+            if tally.worst is not None and is_near and tally.raw is None and not is_slow(tally.worst.feature):
                 tally.raw = events(self.lake, self.symbol, *read_span(tally.worst.feature, tally.close_ns))
+
+
+def readable(report: Report, where: str, lake: Lake, zone: Zone, span: tuple[int, int]) -> list[Message]:
+    """The report's symbol's rows of a zone with `ts_event` in the span [start, end]; those that are none are named.
+
+    Raises `StoreUnavailable`.
+    """
+    found: list[Message] = []
+    for record in lake.read(zone, report.symbol, *span).to_pylist():
+        try:
+            found.append(unflatten(zone, record))
+        except BROKEN as error:
+            key = f"{zone} " + " ".join(f"{name}={record[name]}" for name in identity(zone))
+            torn = blame(key, (), error)
+            report.cannot_read(Unreadable(where, key, torn.name, torn.expected, torn.found), _ROW_OF[zone],
+                               record["ts_event"])
+    return found
 
 
 def lake_rows(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> list[FeatureRow]:
@@ -210,6 +253,8 @@ def check_online(
     for close, online in samples.items():
         if online is None:
             report.differs("online", ROW, close, "a row", "none")
+        elif expected.closes and close < min(expected.closes):
+            report.leave(OF_BEFORE, "raw of its second is held no longer")
         elif close not in expected.closes:
             report.differs("online", ROW, close, "no row", "a row")
         elif (row := as_written(expected.rows([close])[0], online.row, sets)) is None:
@@ -227,7 +272,11 @@ def check_feast_online(report: Report, store: FeatureStore, symbol: str) -> None
     at_ns = 0
     at_its_time = store.with_clock(lambda: at_ns)
     for _ in range(ATTEMPTS):
-        ours = store.read(symbol)
+        try:
+            ours = store.read(symbol)
+        except UnreadableRow as error:
+            report.differs("feast online", ROW, 0, f"{error.name}: {error.expected}", error.found)
+            return
         at_ns = ours.row.ts_event if ours else 0
         theirs = at_its_time.online([symbol], _REFS)
         if ours and store.version(symbol) == (ours.row.ts_event, ours.row.created):

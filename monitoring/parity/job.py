@@ -32,6 +32,7 @@ SETTLED_S = 15
 """The zones of the lake are written one after the other: what closed so long ago is in all of them."""
 LEAST_ROOM_S = 900
 REVISIONS = "revisions"
+NOT_IN_TIME = "no certificate was made for longer than one reaches back"
 log = structlog.get_logger()
 
 
@@ -89,12 +90,15 @@ class SkewJob:
         certifier.catch_up(samples.newest, sleep)
         closes = certifier.expected.closes
         end = min(newest or 0, max(closes, default=0)) - SETTLED_S * SECOND_NS
-        start = max(self._ends.get(symbol, end - every_s * SECOND_NS), end - room_s * SECOND_NS)
+        goes_on = self._ends.get(symbol, end - every_s * SECOND_NS)
+        start = max(goes_on, end - room_s * SECOND_NS)
         if end <= max(start, 0):
             log.info("nothing to certify", symbol=symbol)
             return None
         # A lake that is behind says nothing against the online row: the next certificate looks at another one.
         report, _ = certifier.certify(start, end, samples.until(max(closes)), sleep)
+        if start > goes_on:
+            report.leave("seconds", NOT_IN_TIME, (start - goes_on) // SECOND_NS)
         self._ends[symbol] = end
         return report
 

@@ -12,13 +12,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from feature_repo.contracts import SECOND_NS
+from feature_repo.redis_layout import mirror_key
 from feature_repo.views import MIRROR_TTL_S
-from monitoring.parity.report import MIRROR, Report, time_text
+from monitoring.parity.report import MIRROR, Report, Unreadable, time_text
 from monitoring.parity.sampled import Mirrors
 from streaming.recompute import Recomputation
 
 PLACE = "mirror keys"
 ROW = f"{MIRROR}.row"
+MOST_SHOWN = 80
+"""Characters of a key's value that are told where it is none."""
 MARGIN_S = 5
 """Between the clock and the expiry of a key, before its absence is told."""
 
@@ -26,6 +29,9 @@ MARGIN_S = 5
 def check_mirrors(report: Report, expected: Recomputation, mirrors: Iterable[Mirrors]) -> None:
     """Each sight of the mirror keys: that they are there, of what second they are, and every value of each."""
     for seen in mirrors:
+        for window, text in seen.torn.items():
+            key = mirror_key(report.symbol, window)
+            report.name(Unreadable(PLACE, key, "the value", "a JSON object", repr(text[:MOST_SHOWN])))
         if all(text is None for text in seen.texts.values()):
             _check_absence(report, seen)
             continue

@@ -63,6 +63,9 @@ def _symbol(found: Found) -> str:
         _table("Where", ("place", "rows"), ((_text(place), _number(n)) for place, n in found["places"].items())),
         _table("By feature, as known", ("feature", "view", "compared", "with a value", "matched", "worst difference"),
                (_feature(feature) for feature in sorted(found["features"], key=lambda one: -one["mismatches"]))),
+        _table("What cannot be read", ("where", "key", "field", "expected", "found"),
+               (tuple(_code(each[name]) for name in ("where", "key", "name", "expected", "found"))
+                for each in found["unreadable"])),
         *(_raw(feature) for feature in found["features"] if feature["worst"] and feature["worst"]["raw"]),
         _examples("First mismatches", found["examples"]), _revised(revised),
         _table("Predictions that name no inputs", ("reason", "predictions"),

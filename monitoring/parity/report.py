@@ -18,9 +18,13 @@ from typing import Any, Literal
 
 from feature_repo.contracts import SECOND_NS
 from feature_repo.slow_features import SLOW_VIEWS, SlowView
-from feature_repo.views import ROW_STATE, ROW_VIEWS, SEQUENCE_VIEW, SLOW_STATE
+from feature_repo.views import CONTEXT_VIEW, ROW_STATE, ROW_VIEWS, SEQUENCE_VIEW, SLOW_STATE
 
 EXAMPLES = 10
+MOST_UNREADABLE = 100
+"""Things that cannot be read that are written out; each of them is counted."""
+LAST_NS = 2**62
+"""In 2116: what names a time beyond it names none."""
 MOST_REVISIONS = 100
 """Revised cells that are written out; the rest is counted."""
 ROW, SEQUENCE, PREDICTION, MIRROR = "row", "sequence", "prediction", "mirror"
@@ -34,7 +38,9 @@ def slow_names(view: SlowView) -> tuple[str, ...]:
     return (*view.names, *(view.state(name) for name in (*SLOW_STATE, *SLOW_TIMES)))
 
 
-_SLOW = {name: f"{view.name}_features" for view in SLOW_VIEWS for name in slow_names(view)}
+CONTEXT_ROW, CONTEXT_CREATED = (f"{CONTEXT_VIEW.name}_{what}" for what in ("row", "created"))
+_SLOW = {name: f"{view.name}_features" for view in SLOW_VIEWS for name in slow_names(view)} | dict.fromkeys(
+    (*CONTEXT_VIEW.names, CONTEXT_ROW, CONTEXT_CREATED), CONTEXT_VIEW.name)
 _VIEW = {name: view.name for view in ROW_VIEWS for name in view.names} | {SEQUENCE: SEQUENCE_VIEW.name} | _SLOW
 
 
@@ -58,6 +64,19 @@ class Mismatch:
     def size(self) -> float:
         """What ranks mismatches: the distance in floats; what is no number at all comes first."""
         return math.inf if self.ulp is None else self.ulp
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Something that is held and that nobody can read."""
+
+    where: str
+    key: str
+    """What holds it: a key of Redis as `redis-cli` takes it, or an identity in a zone of the lake."""
+    name: str
+    """The field at fault; `the row` where each field can be read and they make no row."""
+    expected: str
+    found: str
 
 
 @dataclass
@@ -127,6 +146,8 @@ class Report:
     """Feature set → `rows` and `predictions` judged under it, the set they were logged with."""
     not_judged: dict[tuple[str, str], int] = field(default_factory=dict)
     """Place and reason → rows (of slow views: cells) that are neither a match nor a mismatch."""
+    unreadable: list[Unreadable] = field(default_factory=list)
+    """What was there and could not be read. Each is a mismatch, and says nothing of anything else."""
 
     @property
     def cells(self) -> int:
@@ -155,14 +176,24 @@ class Report:
         self._compared(feature, known=True)
         self._differs(Mismatch(where, feature, time_text(second), expected, found), second)
 
+    def cannot_read(self, what: Unreadable, feature: str, second: int) -> None:
+        """A row, counted as `feature`, whose bytes are no row: a mismatch, told with its key and field."""
+        self.name(what)
+        self.differs(what.where, feature, second, f"{what.name}: {what.expected}", what.found)
+
+    def name(self, what: Unreadable) -> None:
+        """Tell of something that cannot be read and whose cells are compared, and so counted, all the same."""
+        if len(self.unreadable) < MOST_UNREADABLE:
+            self.unreadable.append(what)
+
     def under(self, feature_set: str, what: Literal["rows", "predictions"]) -> None:
         """One row or prediction was judged under the set that it was logged with."""
         counts = self.feature_sets.setdefault(feature_set, {"rows": 0, "predictions": 0})
         counts[what] += 1
 
-    def leave(self, where: str, reason: str) -> None:
-        """One thing cannot be judged: it is counted, and neither a match nor a mismatch."""
-        self.not_judged[where, reason] = self.not_judged.get((where, reason), 0) + 1
+    def leave(self, where: str, reason: str, count: int = 1) -> None:
+        """One thing, or some, cannot be judged: counted, and neither a match nor a mismatch."""
+        self.not_judged[where, reason] = self.not_judged.get((where, reason), 0) + count
 
     def by_view(self) -> dict[str, tuple[int, int]]:
         """Feature view (or `predictions`) → cells compared, cells that differ."""
@@ -186,6 +217,7 @@ class Report:
             "places": self.places,
             "features": [_feature(name, tally) for name, tally in self.features.items()],
             "examples": [asdict(example) for example in self.examples],
+            "unreadable": [asdict(each) for each in self.unreadable],
             "as_revised": asdict(self.revised), "unproven_predictions": self.unproven_predictions,
             "feature_sets": self.feature_sets,
             "not_judged": [{"where": where, "reason": reason, "count": count}
@@ -221,8 +253,8 @@ def view_of(name: str) -> str:
 def is_slow(name: str) -> bool:
     """Whether a name is of a slow view's rows.
 
-    >>> is_slow("vix_close_1d"), is_slow("macro_row"), is_slow("return_1m")
-    (True, True, False)
+    >>> is_slow("vix_close_1d"), is_slow("macro_row"), is_slow("volatility_context_row"), is_slow("return_1m")
+    (True, True, True, False)
     """
     return name in _SLOW
 
@@ -259,7 +291,13 @@ def bits(value: Any) -> str:
 
 
 def time_text(at_ns: int) -> str:
-    """A whole second as people write it."""
+    """A whole second as people write it; one that no calendar has, which a torn row may name, as its number.
+
+    >>> time_text(1_723_161_600_000_000_000), time_text(2**80)
+    ('2024-08-09T00:00:00Z', '1208925819614629174706176 ns')
+    """
+    if not -LAST_NS <= at_ns <= LAST_NS:
+        return f"{at_ns} ns"
     return datetime.fromtimestamp(at_ns // SECOND_NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

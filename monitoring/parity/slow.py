@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from feature_repo.contracts import DAY_NS, HOUR_NS, MINUTE_NS, Observation
 from feature_repo.lake_layout import Zone
@@ -22,18 +22,18 @@ from feature_repo.slow_features import SLOW_VIEWS, SlowRow, SlowView, rows
 from feature_repo.slow_formulas import LOOK_BACK_NS
 from feature_repo.topics import base, slow_topic
 from feature_repo.views import slow_state
+from monitoring.parity.closes import Closes
 from monitoring.parity.report import Report, bits, time_text
-from monitoring.parity.sampled import Sleep
-from streaming.slow_history import file_closes
-from streaming.slow_rows import lake_closes, names_of, read_observations, row_of
+from monitoring.parity.sampled import ONLINE_SLOW, Sleep
+from streaming.slow_rows import names_of, read_observations, row_of
 
-IN_LAKE, ONLINE = "lake slow rows", "online slow rows"
+IN_LAKE = "lake slow rows"
 ATTEMPTS = 5
 """How often what is half written is looked at again: rows go to the lake, then online, then their observations."""
 SETTLED_NS = MINUTE_NS
 """After this long what became known is online too."""
-HOUR_OVER_NS = HOUR_NS + 10 * MINUTE_NS
-"""From an hour's start to when the stream has written its bars."""
+FILING_NS = 10 * MINUTE_NS
+"""A backfill writes rows, and then the observations that they are made of: within this long both are there."""
 TOLD_NS: Mapping[str, int] = {
     "funding": 11 * DAY_NS, "open_interest": HOUR_NS, "fear_greed": 11 * DAY_NS, "macro": 131 * DAY_NS,
 }
@@ -41,8 +41,11 @@ TOLD_NS: Mapping[str, int] = {
 SHOWN = 10
 """Observations that are written out behind a cell."""
 SHOWN_KEPT = 100
+LEFT_KEPT = 10
 MOVED = "closes in the lake were written after it was made"
+FILING = "a backfill is writing, its observations come after its rows"
 ELSEWHERE = "the data folder that closes came from is not here"
+T = TypeVar("T")
 Online = Mapping[tuple[str, int, int], tuple[int, SlowRow | None]]
 
 
@@ -57,6 +60,8 @@ class _Told:
     news: frozenset[int]
     """When something became known within the window, whole microseconds."""
     observations: list[Observation]
+    at_ns: int
+    """When the online store was looked at, by its clock."""
 
     def is_whole(self, online: Iterable[SlowRow]) -> bool:
         """Whether each row has what it was made of, and the other way round."""
@@ -65,9 +70,20 @@ class _Told:
         return made <= known and self.news <= made and all(_micros(row.created) in known for row in online)
 
 
+@dataclass(frozen=True)
+class _Left:
+    """A row of which some betas cannot be proven, as it was found."""
+
+    found: Mapping[str, Any]
+    """Its cells."""
+    expected: SlowRow
+    names: frozenset[str]
+    why: str
+
+
 @dataclass
 class SlowChecker:
-    """Judges one symbol's slow rows; what has been shown to follow is not made again."""
+    """Judges one symbol's slow rows; what has been shown to follow, or not to be provable, is not made again."""
 
     lake: Lake
     symbol: str
@@ -75,6 +91,13 @@ class SlowChecker:
     """Where a backfilled beta's closes come from."""
     _shown: dict[tuple[str, int, int], SlowRow] = field(default_factory=dict)
     """View, moment and `created` → the row, the last `SHOWN_KEPT` looked at: a beta reads a hundred hours of bars."""
+    _left: dict[tuple[str, int, int], _Left] = field(default_factory=dict)
+    """The same of rows that cannot be proven, the last `LEFT_KEPT`: the newest macro row is looked at for days."""
+    _closes_now: Closes = field(init=False)
+    """Read once in a run."""
+
+    def __post_init__(self) -> None:
+        self._closes_now = Closes(self.lake, self.symbol, self.data_dir)
 
     def check(
         self, report: Report, window: tuple[int, int], followed_ns: int | None, online: Online, sleep: Sleep,
@@ -83,6 +106,9 @@ class SlowChecker:
 
         Raises `StoreUnavailable`.
         """
+        self._closes_now = Closes(self.lake, self.symbol, self.data_dir)
+        # A file that was written does not become older; a folder that was away may be back.
+        self._left = {key: left for key, left in self._left.items() if left.why == MOVED}
         for view in SLOW_VIEWS:
             seen = {at_ns: row for (name, _, _), (at_ns, row) in online.items() if name == view.name}
             told = self._whole(view, window, followed_ns, seen, sleep)
@@ -94,7 +120,7 @@ class SlowChecker:
             for at_ns, held in seen.items():
                 self._check_newest(report, view, at_ns, held, told)
                 if held is not None:
-                    self._judge(report, ONLINE, view, held, told)
+                    self._judge(report, ONLINE_SLOW, view, held, told)
 
     def _whole(
         self, view: SlowView, window: tuple[int, int], followed_ns: int | None, seen: Mapping[int, SlowRow | None],
@@ -121,12 +147,12 @@ class SlowChecker:
         begin = min([start - told_ns, *(row.ts_event - look_back for row in judged)])
         spans = [(begin, end), *((row.ts_event - max(look_back, told_ns), row.created) for row in seen.values() if row)]
         held = {
-            _identity(each): each for span in _joined(spans)
+            _identity(each): each for span in joined(spans)
             for each in read_observations(self.lake, names_of(view, self.symbol), *span, view.series)
         }
         news = {_micros(each.created) for each in held.values()
                 if start < each.created <= end and followed_ns is not None and each.created >= followed_ns}
-        return _Told(judged, newest, frozenset(news), list(held.values()))
+        return _Told(judged, newest, frozenset(news), list(held.values()), max(seen, default=end))
 
     def _rows(self, view: SlowView, start_ns: int, end_ns: int) -> list[SlowRow]:
         found = self.lake.read(cast(Zone, view.name), self.symbol, max(start_ns, 0), end_ns)
@@ -134,24 +160,33 @@ class SlowChecker:
 
     def _judge(self, report: Report, where: str, view: SlowView, found: SlowRow, told: _Told) -> None:
         key = view.name, found.ts_event, _micros(found.created)
-        expected = self._shown.get(key) or self._again(view, found, told)
-        if expected is None:
-            report.differs(where, view.state("row"), found.ts_event, "no row: nothing became known then", "a row")
-            return
-        left, why = self._unprovable(view, expected, found, told)
-        for _ in left:
-            report.leave(where, why)
-        wanted, cells = _cells(expected, left), _cells(found, left)
+        known = self._left.get(key)
+        if known is None or known.found != _cells(found):
+            expected = self._shown.get(key) or self._again(view, found, told)
+            if expected is None:
+                self._of_nothing(report, where, view, found, told)
+                return
+            known = _Left(_cells(found), expected, *self._unprovable(view, expected, found, told))
+        for _ in known.names:
+            report.leave(where, known.why)
+        wanted, cells = _cells(known.expected, known.names), _cells(found, known.names)
         report.compare(where, found.ts_event, wanted, cells)
         differing = [name for name in wanted if bits(wanted[name]) != bits(cells.get(name))]
         for name in differing:
             if report.features[name].raw is None:
-                report.features[name].raw = behind(view, name, expected, told.observations)
-        if not (differing or left):
-            self._shown.pop(key, None)
-            self._shown[key] = expected
-            while len(self._shown) > SHOWN_KEPT:
-                del self._shown[next(iter(self._shown))]
+                report.features[name].raw = behind(view, name, known.expected, told.observations)
+        if known.names:
+            _keep(self._left, key, known, LEFT_KEPT)
+        elif not differing:
+            _keep(self._shown, key, known.expected, SHOWN_KEPT)
+
+    def _of_nothing(self, report: Report, where: str, view: SlowView, found: SlowRow, told: _Told) -> None:
+        """A row that nothing became known for; of a backfill that is at work it may yet come."""
+        changed_ns = self.lake.changed_ns(cast(Zone, view.name), base(self.symbol), found.ts_event)
+        if found.provenance == "backfill" and changed_ns > told.at_ns - FILING_NS:
+            report.leave(where, FILING)
+        else:
+            report.differs(where, view.state("row"), found.ts_event, "no row: nothing became known then", "a row")
 
     def _again(self, view: SlowView, found: SlowRow, told: _Told) -> SlowRow | None:
         """The row of what became known with `found`, of its source where there are two; null when nothing did."""
@@ -171,16 +206,13 @@ class SlowChecker:
 
     def _closes(self, held: Sequence[Observation], news: Sequence[Observation]) -> list[Observation]:
         sessions = sorted({each.ts_event for each in held})
-        return [*(file_closes(self.data_dir, self.symbol, sessions) if _is_of_files(news) else ()),
-                *lake_closes(self.lake, self.symbol, sessions)]
+        return [*(self._closes_now.of_files(sessions) if _is_of_files(news) else ()),
+                *self._closes_now.of_lake(sessions)]
 
     def _unprovable(
         self, view: SlowView, expected: SlowRow, found: SlowRow, told: _Told,
     ) -> tuple[frozenset[str], str]:
-        """The betas that differ although nobody can say which closes were held when the row was made, and why.
-
-        A bar that is filled in claims to have been known one second after its close; its file's time betrays it.
-        """
+        """The betas that differ although nobody can say which closes were held when the row was made, and why."""
         betas = frozenset(name for name in view.names if name.startswith("beta_") and (
             bits(expected.values[name]) != bits(found.values[name])
             or expected.reasons.get(name) != found.reasons.get(name)))
@@ -189,12 +221,9 @@ class SlowChecker:
             return frozenset(), ""
         begin = found.ts_event - LOOK_BACK_NS[view.name]
         sessions = sorted({each.ts_event for each in told.observations if begin <= each.ts_event <= found.ts_event})
-        if _is_of_files(news) and not file_closes(self.data_dir, self.symbol, sessions):
+        if _is_of_files(news) and not self._closes_now.of_files(sessions):
             return betas, ELSEWHERE
-        hours = {at // HOUR_NS * HOUR_NS for at in sessions}
-        moved = any(self.lake.changed_ns("clean", base(self.symbol), hour) > max(_made(news), hour + HOUR_OVER_NS)
-                    for hour in hours)
-        return (betas, MOVED) if moved else (frozenset(), "")
+        return (betas, MOVED) if self._closes_now.have_moved(sessions, _made(news)) else (frozenset(), "")
 
     def _check_newest(
         self, report: Report, view: SlowView, at_ns: int, held: SlowRow | None, told: _Told,
@@ -205,8 +234,9 @@ class SlowChecker:
         if newest is None or at_ns - newest.ts_event > view.ttl_ns:
             return
         if held is None or _order(held) < _order(newest):
-            report.differs(ONLINE, view.state("row"), newest.ts_event, f"the row known at {time_text(newest.created)}",
-                           f"that known at {time_text(held.created)}" if held else "none")
+            report.differs(
+                ONLINE_SLOW, view.state("row"), newest.ts_event, f"the row known at {time_text(newest.created)}",
+                f"that known at {time_text(held.created)}" if held else "none")
 
 
 def behind(view: SlowView, name: str, row: SlowRow, observations: Iterable[Observation]) -> dict[str, Any]:
@@ -238,6 +268,14 @@ def _cells(row: SlowRow, left: frozenset[str] = frozenset()) -> dict[str, Any]:
     return {**kept.values, **slow_state(kept), f"{row.view}_ts_event": row.ts_event}
 
 
+def _keep(held: dict[tuple[str, int, int], T], key: tuple[str, int, int], value: T, most: int) -> None:
+    """Hold what was looked at last."""
+    held.pop(key, None)
+    held[key] = value
+    while len(held) > most:
+        del held[next(iter(held))]
+
+
 def _news(row: SlowRow, told: _Told) -> list[Observation]:
     return [each for each in told.observations if _micros(each.created) == _micros(row.created)]
 
@@ -264,10 +302,10 @@ def _micros(created_ns: int) -> int:
     return -(-created_ns // 1000)
 
 
-def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Spans that overlap as one.
 
-    >>> _joined([(5, 9), (0, 2), (1, 4)])
+    >>> joined([(5, 9), (0, 2), (1, 4)])
     [(0, 4), (5, 9)]
     """
     joined: list[tuple[int, int]] = []

@@ -23,6 +23,8 @@ def text(found: Mapping[str, Any]) -> str:
     lines += [f"  set         {name}: {n['rows']} rows and {n['predictions']} predictions judged under it"
               for name, n in found["feature_sets"].items() if len(found["feature_sets"]) > 1]
     lines += [f"  not judged  {each['count']} in {each['where']}: {each['reason']}" for each in found["not_judged"]]
+    lines += [f"  UNREADABLE  {each['where']}, {each['name']} of {each['key']}: expected {each['expected']}, found "
+              f"{each['found']}" for each in found["unreadable"][:10]]
     lines += [line for feature in found["features"] if feature["worst"] for line in _feature(feature)]
     lines += [
         f"  revised     {cell['feature']} {cell['second']}: {_value(cell['as_known'])} → {_value(cell['as_revised'])}, "

@@ -26,8 +26,18 @@ def test_a_small_case_is_answered_by_both_and_told(tmp_path: Path) -> None:
     assert bare.shape[1] == 3 + 2 * len(asof.FEATURES)
 
 
-def test_a_store_that_does_not_answer_in_time_is_told_as_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("limit", "value", "told"), [
+    ("GIVE_UP_S", 0.01, "no answer within 0.01 s"), ("GIVE_UP_MB", 5, "no answer within 5 MB"),
+])
+def test_a_store_that_does_not_answer_within_time_or_memory_is_told_as_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float, told: str,
 ) -> None:
-    monkeypatch.setattr(asof, "GIVE_UP_S", 0.01)
-    assert asof.child(tmp_path, asof.Case(labels=1, rows=1), "dask", 1) == {"gave_up": "no answer within 0.01 s"}
+    monkeypatch.setattr(asof, limit, value)
+    found = asof.child(tmp_path, asof.Case(labels=1, rows=1), "dask", 1)
+    assert found["gave_up"] == told
+    assert 0 <= found["after_s"] < 60
+    assert found["added_mb"] > 1 or limit == "GIVE_UP_S"
+
+
+def test_a_store_that_fails_says_why(tmp_path: Path) -> None:
+    assert "exit 1" in asof.child(tmp_path / "none", asof.Case(labels=1, rows=1), "dask", 1)["gave_up"]

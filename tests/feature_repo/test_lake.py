@@ -50,6 +50,15 @@ def test_a_reader_sees_rows_and_revisions_of_its_symbol_and_times(tmp_path: Path
     assert [unflatten("features", record) for record in found.to_pylist()] == [rows[5], revised, *rows[6:71]]
 
 
+def test_of_a_span_whole_minutes_alone_can_be_read(tmp_path: Path) -> None:
+    rows = [made_row(second) for second in range(150)]
+    write_lake(tmp_path.as_uri(), "features", rows)
+    lake = Lake.open(tmp_path.as_uri())
+    found = lake.rows("features", ["BTCUSDT"], START_NS, END_NS, ["ts_event"], every_ns=60 * SECOND_NS)
+    whole = [row.ts_event for row in rows if row.ts_event % (60 * SECOND_NS) == 0]
+    assert found["ts_event"].to_pylist() == whole != []
+
+
 def test_a_file_without_a_newer_feature_reads_as_null(tmp_path: Path) -> None:
     [path] = write_lake(tmp_path.as_uri(), "features", [made_row(0)])
     pq.write_table(pq.read_table(path).drop_columns([FEATURE_NAMES[3]]), path)

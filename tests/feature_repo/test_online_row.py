@@ -5,8 +5,21 @@ import numpy as np
 import pytest
 
 from feature_repo.contracts import InvalidMessage
-from feature_repo.online_row import PLAN, OnlineWrite, context_values, parse, parse_version, row_words
+from feature_repo.online_row import (
+    CONTEXT_FIELDS,
+    PLAN,
+    SLOW_FIELDS,
+    OnlineContext,
+    OnlineWrite,
+    context_values,
+    parse,
+    parse_context,
+    parse_slow,
+    parse_version,
+    row_words,
+)
 from feature_repo.redis_layout import encode_time, event_time_field, feature_field, version, version_field
+from feature_repo.unreadable import UnreadableRow
 from feature_repo.views import CONTEXT_VIEW, SEQUENCE_VIEW, services
 from tests.feature_repo.made_rows import CONTEXT, made_row, made_sequence, made_write
 
@@ -124,3 +137,53 @@ def test_the_bar_service_takes_only_what_klines_give() -> None:
     assert "spread_1s" not in taken
     assert "trade_imbalance_1m" not in taken
     assert {"return_1m", CONTEXT} <= taken
+
+
+@pytest.mark.parametrize(("field", "data", "name", "expected"), [
+    (feature_field("price_features", "return_1m"), b"\x29\x00", "price_features:return_1m", "a double value"),
+    (feature_field("row_state", "created"), b"\x20\xff", "row_state:created", "a int64 value"),
+    (feature_field("row_state", "reasons"), b"\x12\x01[", "row_state:reasons", "a JSON object of texts"),
+    (event_time_field("row_state"), b"\x08\xff", "_ts:row_state", "a protobuf Timestamp"),
+    (feature_field("volatility_context", CONTEXT), b"?", f"volatility_context:{CONTEXT}", "a double value"),
+])
+def test_bytes_that_do_not_decode_are_told_with_their_field_and_what_was_expected(
+    field: bytes, data: bytes, name: str, expected: str,
+) -> None:
+    held = {**stored(made_write(7)), field: data}
+    with pytest.raises(UnreadableRow, match="online row of BTCUSDT") as caught:
+        parse("BTCUSDT", reply(held))
+    assert (caught.value.name, caught.value.expected, caught.value.found) == (name, expected, repr(data))
+
+
+def test_times_that_do_not_decode_are_no_row_that_is_missing() -> None:
+    with pytest.raises(UnreadableRow, match="its times"):
+        parse_version([b"\x08\xff", b"\x20\x01"])
+
+
+def test_a_slow_view_that_is_torn_leaves_the_others_as_they_are() -> None:
+    at = encode_time(3_600_000_000)
+    held = {event_time_field("funding_features"): b"\x08\xff", event_time_field("macro_features"): at,
+            version_field("macro_features"): version(3_600 * 10**9, 3_601 * 10**9),
+            feature_field("macro_features", "macro_source"): b"\x12\x04live",
+            feature_field("macro_features", "macro_provenance"): b"\x12\x04live",
+            feature_field("macro_features", "macro_reasons"): b"\x12\x02{}"}
+    found = parse_slow("BTCUSDT", [held.get(field) for field in SLOW_FIELDS])
+    assert (found["open_interest"], found["fear_greed"]) == (None, None)
+    torn, whole = found["funding"], found["macro"]
+    assert isinstance(torn, UnreadableRow)
+    assert (torn.name, torn.found) == ("_ts:funding_features", repr(b"\x08\xff"))
+    assert whole is not None
+    assert not isinstance(whole, UnreadableRow)
+    assert (whole.ts_event, whole.created) == (3_600 * 10**9, 3_601 * 10**9)
+
+
+def test_the_slow_context_is_read_alone_with_its_times() -> None:
+    hour = 3_600 * 10**9
+    [(_, [field, value])] = context_values({CONTEXT: 0.001})
+    held = {event_time_field(CONTEXT_VIEW.name): encode_time(hour // 1000), field: value,
+            version_field(CONTEXT_VIEW.name): version(hour, hour + 60 * 10**9)}
+    told = [held.get(name) for name in CONTEXT_FIELDS]
+    assert parse_context("BTCUSDT", told) == OnlineContext(hour, hour + 60 * 10**9, 0.001)
+    assert parse_context("BTCUSDT", [None, None, None]) is None
+    with pytest.raises(UnreadableRow, match="_version:volatility_context expected digits of two times"):
+        parse_context("BTCUSDT", [b"no version", *told[1:]])

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 import pytest
@@ -20,6 +21,9 @@ from moto.server import ThreadedMotoServer
 from feature_repo.settings import Settings
 from infra.stack import kafka as broker
 from infra.stack.redis import program
+
+if TYPE_CHECKING:
+    from tests.integration.anyones_store import There
 
 BROKER_WITHIN_S = 150
 """5 s on a machine of its own; 54 s were seen with a load of nine on two cores."""
@@ -55,7 +59,7 @@ def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("redis")
     with subprocess.Popen([server, *options], cwd=folder, stdout=subprocess.DEVNULL) as process:
         try:
-            _wait_for_redis(port)
+            await_redis(port)
             yield f"redis://127.0.0.1:{port}/0"
         finally:
             process.terminate()
@@ -67,6 +71,20 @@ def redis_server(redis_process: str) -> str:
     with redis.Redis.from_url(redis_process) as client:
         client.flushall()
     return redis_process
+
+
+@pytest.fixture
+def redis_port(redis_server: str) -> int:
+    """The port of an empty Redis."""
+    return int(redis_server.rsplit(":", 1)[1].split("/", maxsplit=1)[0])
+
+
+@pytest.fixture
+def there(redis_port: int) -> There:
+    """Anyone's online store on an empty Redis."""
+    from tests.integration.anyones_store import There
+
+    return There(redis_port)
 
 
 @pytest.fixture(scope="session")
@@ -123,7 +141,8 @@ def moto_s3(_moto: str, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
     return S3(_moto, bucket)
 
 
-def _wait_for_redis(port: int, seconds: float = 10.0) -> None:
+def await_redis(port: int, seconds: float = 10.0) -> None:
+    """Wait until a Redis answers; raises `redis.ConnectionError`."""
     deadline = time.monotonic() + seconds
     with redis.Redis(port=port) as client:
         while True:

@@ -105,7 +105,7 @@ def test_a_stranger_follows_the_documentation_in_feasts_own_template(
     told = textwrap.dedent("""
         import sys, json
         ours = sorted(m for m in sys.modules if m.split(".")[0] in
-                      {"feature_repo", "candlewick", "streaming", "training", "bentos", "monitoring", "infra"})
+                      {"feature_repo", "candlewick", "cli", "streaming", "training", "bentos", "monitoring", "infra"})
         store.materialize_incremental(now.to_pydatetime(), feature_views=["driver_hourly_stats"])
         online = store.get_online_features(["driver_hourly_stats:conv_rate"], [{"driver_id": 1001}]).to_dict()
         print(json.dumps({"ours": ours, "store": type(store._get_provider().offline_store).__module__,

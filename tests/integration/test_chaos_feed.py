@@ -11,30 +11,19 @@ import pytest
 from typer.testing import CliRunner
 
 from candlewick import app
-from feature_repo import topics
 from streaming.chaos import run_scenarios, text
-from streaming.chaos_stack import run_on_stack
 from streaming.exchange_market import Market
 from streaming.recording import Line
 from streaming.scenario import Scenario, find, names, parse_scenario
 from streaming.simulator import simulate
 from tests.conftest import SIMULATED_BEGIN_NS
-from tests.integration.conftest import free_port
-from tests.integration.streaming_stack import StreamingStack, fresh_topics
-from tests.integration.streaming_stack import until as await_answer
 from tests.streaming.made_exchange import market_of, tape_of
 
-pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(400)]
 SECONDS = 311
 WRONG = {
     "name": "wrong", "shows": "nothing", "steps": [{"fault": "gap", "symbol": "BTCUSDT", "stream": "depth"}],
     "expect": {"resyncs": 0, "connects": {"at_least": 2}},
-}
-MINE = {
-    "name": "mine", "shows": "a refused diff",
-    # The market is watched for a while first: simulated trades come in bursts, and some seconds have none.
-    "steps": [{"after_s": 10, "fault": "nan_text", "symbol": "BTCUSDT", "stream": "depth"}],
-    "expect": {"dead_letters": "faults", "resyncs": 1, "connects": 1},
 }
 NAMES = ("dropped_trades", "repeated_frames", "silent_depth", "hostile_trades", "crossed_book", "reconnects")
 """Enough to meet every kind of fault; `candlewick chaos feed all` runs them all, with their times."""
@@ -71,28 +60,6 @@ def test_verb_runs_a_file_and_says_what_it_found(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["chaos", "feed", str(path), "--json"])
     report = json.loads(found.output)
     assert (found.exit_code, report["passed"], report["scenarios"][0]["missing_ids"]) == (0, True, 0)
-
-
-def test_running_ingest_is_judged_by_what_it_published_and_counts(tmp_path: Path, kafka: str) -> None:
-    symbols = ("BTCUSDT", "ETHUSDT")
-    names_of = [name for symbol in symbols for name in (topics.trades_topic(symbol), topics.order_book_topic(symbol))]
-    fresh_topics(kafka, (*names_of, topics.DEAD_LETTERS))
-    topics.create_topics(kafka, topics.topics(symbols))
-    stack = StreamingStack.make(tmp_path, kafka, "redis://unused", free_port)
-    try:
-        with pytest.raises(ValueError, match="expected the running stack"):
-            run_on_stack(parse_scenario(MINE), stack.settings)
-        stack.start("streaming.exchange", "--simulate", "--trade-rate", "50")
-        await_answer(lambda: stack.answers(stack.settings.ports.exchange), 60, "the exchange answers")
-        stack.start("streaming.ingest")
-        await_answer(lambda: stack.answers(stack.settings.ports.ingest), 60, "ingest is well")
-        report = run_on_stack(parse_scenario(MINE), stack.settings)
-    finally:
-        stack.close()
-    assert (report["passed"], report["unmet"]) == (True, [])
-    assert (report["resyncs"], report["dead_letters"], report["missing_ids"]) == (1, 1, 0)
-    assert report["books_equal"]
-    assert report["trades"] > 10
 
 
 def test_every_fault_is_part_of_a_scenario() -> None:

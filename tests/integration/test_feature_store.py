@@ -22,7 +22,7 @@ import redis
 from feature_repo.contracts import SECOND_NS, StoreUnavailable
 from feature_repo.features import FEATURE_NAMES
 from feature_repo.online_row import SEQUENCE_SHAPE, OnlineWrite
-from feature_repo.redis_layout import entity_key
+from feature_repo.redis_layout import entity_key, feature_field
 from feature_repo.settings import ROOT, Settings
 from feature_repo.store import AsyncReader, FeatureStore
 from feature_repo.views import ENTITY, PROJECT, ROW_VIEWS, SEQUENCE_VIEW, VIEWS, definitions_hash
@@ -150,6 +150,17 @@ def test_minutes_of_a_sequence_are_sent_when_they_are_news_and_the_sequence_is_w
         sizes.append(sent(store) - before)
         assert held(store) == told(write)
     assert [size > 12_000 for size in sizes] == [second in (50, 60) for second in range(50, 70)]
+
+
+def test_a_sequence_that_was_one_value_goes_with_the_first_minutes_that_come(store: FeatureStore) -> None:
+    old = feature_field("forecast_sequence", "values")
+    store.write([in_one_minute(1, minute=0)])
+    store.client.hset(KEY, old, b"as code of before wrote it")
+    store.write([in_one_minute(2, minute=0)])
+    assert store.client.hexists(KEY, old), "these minutes are held: nothing but the newest row was sent"
+    FeatureStore.open(store.settings, store.clock_ns).write([in_one_minute(3, minute=0)])
+    assert not store.client.hexists(KEY, old)
+    assert held(store) == told(in_one_minute(3, minute=0))
 
 
 def test_a_sequence_is_whole_whoever_wrote_in_between_or_lost_what_was_held(store: FeatureStore) -> None:

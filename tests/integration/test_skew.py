@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +23,15 @@ from feature_repo.contracts import MINUTE_NS, SECOND_NS, FeatureRow, Prediction
 from feature_repo.feature_sets import Declared
 from feature_repo.features import FEATURE_SET, FORECAST_BAR
 from feature_repo.lake_reader import Lake
+from feature_repo.models import models
 from feature_repo.online_row import OnlineWrite
 from feature_repo.proof import row_hash
+from feature_repo.redis_layout import feature_field
 from feature_repo.settings import Settings
 from feature_repo.store import FeatureStore, _mirror
 from monitoring.parity import Report, check, lake_rows
 from monitoring.parity.check import Certifier
-from monitoring.parity.job import SkewJob, certificates
+from monitoring.parity.job import NOT_IN_TIME, SETTLED_S, SkewJob, certificates
 from monitoring.parity.report import time_text
 from monitoring.parity.summary import text
 from streaming.lake import LakeWriter
@@ -206,6 +209,95 @@ def test_one_flipped_bit_in_redis_turns_the_ratio_positive(left: Left, settings:
     assert [(f["name"], f["mismatches"], f["worst"]["where"]) for f in wrong] == [("realized_vol_1m", 1, "online")]
     assert wrong[0]["worst"]["second"] == time_text(END_NS)
     assert "realized_vol_1m" in (certificates(settings) / "certificate.html").read_text()
+
+
+def test_an_online_row_that_nobody_can_read_is_named_and_everything_else_is_judged(
+    left: Left, settings: Settings,
+) -> None:
+    settle(left, settings)
+    store = FeatureStore.open(settings)
+    store.client.hset(store._key(SYMBOL), feature_field("price_features", "return_1m"), b"\x29torn")
+    store.client.set("features:BTCUSDT:5m", b"\xff{")
+    job = SkewJob(settings, lambda: (SYMBOL,), lambda: REVISED_NS)
+    job.certify_all(at_once)
+    found = job.newest[SYMBOL]
+    assert not found["passed"]
+    [row, mirror] = found["unreadable"]
+    assert row == {"where": "online", "key": store.place(SYMBOL), "name": "price_features:return_1m",
+                   "expected": "a double value", "found": repr(b"\x29torn")}
+    assert (mirror["where"], mirror["key"]) == ("mirror keys", "features:BTCUSDT:5m")
+    # Lake, predictions and the other mirror keys are judged all the same, and are right.
+    assert {"lake", "predictions", "mirror keys"} <= set(found["places"])
+    wrong = {(e["where"], e["feature"]) for e in found["examples"]}
+    assert {each for each in wrong if not each[1].startswith("mirror.5m.")} == {("online", "row")}
+    assert (ratio("row_state") or 0) > 0
+    assert ratio("price_features") == 0.0
+    assert "price_features:return_1m" in (certificates(settings) / "certificate.html").read_text()
+    assert "UNREADABLE  online, price_features:return_1m of" in text(found)
+
+
+def test_a_key_of_another_type_is_a_row_that_nobody_can_read(left: Left, settings: Settings) -> None:
+    settle(left, settings)
+    store = FeatureStore.open(settings)
+    store.client.set(store._key(SYMBOL), "no hash")
+    job = SkewJob(settings, lambda: (SYMBOL,), lambda: REVISED_NS)
+    report = job.certify(SYMBOL, at_once)
+    assert report is not None
+    assert {each.where for each in report.unreadable} == {"online", "online slow rows"}
+    assert report.places["lake"] > 0
+
+
+def test_a_row_of_the_lake_and_a_prediction_that_nobody_can_read_are_named(left: Left, settings: Settings) -> None:
+    settle(left, settings)
+    put(parquet(settings, "features/**/features.parquet"), "reasons", {-1 % SECONDS: "no JSON"})
+    put(parquet(settings, "predictions/**/predictions.parquet"), "model", {3: ""})
+    put(parquet(settings, "predictions/**/predictions.parquet"), "source", {3: "nowhere"})
+    report = certified(settings)
+    assert [(each.where, each.name) for each in report.unreadable] == [
+        ("lake", "the row"), ("predictions", "the row")]
+    assert report.unreadable[0].key.startswith("features symbol=BTCUSDT ts_event=")
+    assert report.places["lake"] > SECONDS
+    assert not report.passed
+
+
+def test_an_online_row_of_a_time_to_come_is_judged_and_not_waited_for(left: Left, settings: Settings) -> None:
+    settle(left, settings)
+    newest = left.online[-1].row
+    ahead = newest.model_copy(update={"ts_event": END_NS + 3600 * SECOND_NS, "created": END_NS + 3601 * SECOND_NS})
+    FeatureStore.open(settings, lambda: END_NS + 3600 * SECOND_NS).write([OnlineWrite(ahead, None, {})])
+    job = SkewJob(settings, lambda: (SYMBOL,), lambda: REVISED_NS)
+    job._certifiers[SYMBOL] = Certifier.open(settings, SYMBOL, 900)
+    job._certifiers[SYMBOL].store = job._certifiers[SYMBOL].store.with_clock(lambda: END_NS)
+    waited: list[float] = []
+    report = job.certify(SYMBOL, waited.append)
+    assert report is not None
+    assert [(e.where, e.feature, e.expected, e.found) for e in report.examples] == [
+        ("online", "row", "no row", "a row")]
+    assert waited == []
+
+
+def test_models_that_are_gone_are_held_while_a_window_may_name_them(left: Left, settings: Settings) -> None:
+    settle(left, settings)
+    folder = settings.run_dir / "models"
+    certifier = Certifier.open(settings, SYMBOL, 900)
+    logged = predictions(left, settings)
+    for n in range(5):
+        made = made_artefact(folder / f"v{n}", version=f"v{n}")
+        assert f"v{n}" in certifier._models(logged)
+        shutil.rmtree(made)
+    named = [logged[-1].model_copy(update={"model_version": "v4"})]
+    assert "v4" in certifier._models(named), "removed since the certificate before"
+    assert "v4" in certifier._models(logged), "its last forecast may be of the next window"
+    assert {*certifier._held} == {model.version for model in models(settings)}
+
+
+def test_seconds_that_no_certificate_reached_in_time_are_counted(left: Left, settings: Settings) -> None:
+    settle(left, settings)
+    job = SkewJob(settings, lambda: (SYMBOL,), lambda: REVISED_NS)
+    job._ends[SYMBOL] = END_NS - 2_000 * SECOND_NS
+    report = job.certify(SYMBOL, at_once)
+    assert report is not None
+    assert report.not_judged[("seconds", NOT_IN_TIME)] == 2_000 - 900 - SETTLED_S
 
 
 def test_a_prediction_of_other_bits_or_of_a_model_nobody_has_is_named(left: Left, settings: Settings) -> None:

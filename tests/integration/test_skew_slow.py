@@ -22,12 +22,13 @@ from feature_repo.redis_layout import encode, feature_field
 from feature_repo.settings import Settings
 from feature_repo.slow_features import SLOW_NAMES, SLOW_VIEWS, VIEW_OF, rows
 from feature_repo.store import FeatureStore
+from monitoring.parity import closes
 from monitoring.parity.report import Report, time_text
-from monitoring.parity.sampled import sample
-from monitoring.parity.slow import ATTEMPTS, ELSEWHERE, IN_LAKE, MOVED, ONLINE, SlowChecker
+from monitoring.parity.sampled import ONLINE_SLOW, sample
+from monitoring.parity.slow import ATTEMPTS, ELSEWHERE, FILING, IN_LAKE, MOVED, SlowChecker
 from streaming import slow_history
 from streaming.lake import LakeWriter
-from streaming.slow_rows import SlowRows, row_of
+from streaming.slow_rows import SlowRows, lake_closes, row_of
 from tests.feature_repo.made_observations import (
     END_NS,
     everything,
@@ -117,7 +118,7 @@ def wrong(report: Report) -> list[tuple[str, str]]:
 def test_every_slow_feature_in_lake_and_redis_is_what_the_observations_give(whole: Market) -> None:
     report = whole.checked()
     assert (report.examples, report.not_judged) == ([], {})
-    assert report.places[ONLINE] == len(SLOW_VIEWS)
+    assert report.places[ONLINE_SLOW] == len(SLOW_VIEWS)
     created = [row["created"] for view in VIEW_OF for row in whole.held(view)]
     inside = sum(WINDOW[0] < at <= WINDOW[1] for at in created)
     assert inside > 300
@@ -131,7 +132,7 @@ def test_a_wrong_online_value_is_named_with_the_observation_behind_it(whole: Mar
     held = whole.newest("funding")
     whole.put("funding", "funding_rate_8h", math.nextafter(held["funding_rate_8h"], math.inf))
     report = whole.checked()
-    assert wrong(report) == [(ONLINE, "funding_rate_8h")]
+    assert wrong(report) == [(ONLINE_SLOW, "funding_rate_8h")]
     tally = report.features["funding_rate_8h"]
     assert tally.worst is not None
     assert tally.raw is not None
@@ -161,7 +162,7 @@ def test_a_row_shown_to_follow_is_looked_at_again_and_not_made_again(
     recent = (WINDOW[1] - HOUR_NS, WINDOW[1])
     assert whole.checked(recent, checker).mismatches == 0
     whole.put("macro", "vix_close_1d", 1.0)
-    assert wrong(whole.checked(recent, checker)) == [(ONLINE, "vix_close_1d")]
+    assert wrong(whole.checked(recent, checker)) == [(ONLINE_SLOW, "vix_close_1d")]
 
 
 def test_a_row_of_nothing_and_a_row_that_is_missing_are_named(whole: Market) -> None:
@@ -178,7 +179,7 @@ def test_a_row_of_nothing_and_a_row_that_is_missing_are_named(whole: Market) -> 
     assert [(e.where, e.feature, e.expected, e.found) for e in report.examples] == [
         (IN_LAKE, "funding_row", "a row of what became known", "no row"),
         (IN_LAKE, "fear_greed_row", "no row: nothing became known then", "a row"),
-        (ONLINE, "fear_greed_row", f"the row known at {time_text(held.created + SECOND_NS)}",
+        (ONLINE_SLOW, "fear_greed_row", f"the row known at {time_text(held.created + SECOND_NS)}",
          f"that known at {time_text(held.created)}"),
     ]
     assert len(looked) == 2 * (ATTEMPTS - 1), "what is half written is looked at again"
@@ -197,7 +198,7 @@ def test_an_online_row_that_was_left_behind_is_named_while_one_is_to_be_there(ma
         return market.checked(window)
 
     assert wrong(at(newest.created + MINUTE_NS - SECOND_NS)) == []
-    assert wrong(at(newest.created + MINUTE_NS)) == [(ONLINE, "fear_greed_row")]
+    assert wrong(at(newest.created + MINUTE_NS)) == [(ONLINE_SLOW, "fear_greed_row")]
     market.store.client.flushall()
     assert [e.found for e in at(newest.created + MINUTE_NS).examples] == ["none"]
     assert wrong(at(newest.ts_event + VIEW_OF["fear_greed"].ttl_ns + SECOND_NS)) == [], "it would be no answer"
@@ -237,6 +238,95 @@ def test_observations_that_a_backfill_brings_later_are_no_fault_of_a_row(
         ("fear_greed_change_7d", "fear_greed_reasons") if mismatches else ())
 
 
+@pytest.mark.parametrize(("after_ns", "weeks"), [(-SECOND_NS, 0), (slow_history.HELD_AFTER_NS, 1)])
+def test_a_backfill_beside_the_stream_is_part_of_the_rows_that_come_after_its_stamp_and_of_no_others(
+    market: Market, monkeypatch: pytest.MonkeyPatch, after_ns: int, weeks: int,
+) -> None:
+    first, *_, last = made_fear_greed(8)
+    files = market.settings.data_dir / "context"
+    files.mkdir(parents=True)
+    (files / "fear_greed_daily.csv").write_text(
+        f"date,timestamp,value\n2025-03-24,{first.ts_event // SECOND_NS},{first.value}\n")
+    began, wrote = NOW_NS - HOUR_NS, NOW_NS - HOUR_NS + 2 * MINUTE_NS
+    came = wrote + after_ns
+    news = last.model_copy(update={"created": came, "ts_init": came})
+    write = LakeWriter.add_revision
+    clock = iter((began, wrote, wrote + SECOND_NS))
+
+    def beside(self: LakeWriter, zone: Any, messages: Any, provenance: str) -> list[str]:
+        if zone == "observations" and came < wrote:
+            market.tell([news])  # the stream is faster than the files' last part
+        return write(self, zone, messages, provenance)
+
+    with monkeypatch.context() as during:
+        during.setattr(LakeWriter, "add_revision", beside)
+        slow_history.backfill(
+            market.lake, market.writer, market.settings.data_dir, (SYMBOL,), lambda: next(clock))
+    if came >= wrote:
+        market.tell([news])
+    row = market.newest("fear_greed")
+    assert (row["ts_event"], row["fear_greed_change_7d"] is not None) == (last.ts_event, bool(weeks))
+    report = market.checked()
+    assert (report.examples, report.not_judged) == ([], {})
+
+
+def test_a_row_that_came_before_a_backfills_stamp_is_the_same_whether_its_files_were_here_or_not(
+    market: Market,
+) -> None:
+    first, *_, last = made_fear_greed(8)
+    filed = first.model_copy(update={"provenance": "backfill", "ts_init": last.ts_init + MINUTE_NS})
+    market.writer.add_revision("observations", [filed], "backfill")
+    market.tell([last])
+    row = market.newest("fear_greed")
+    assert row["fear_greed_change_7d"] is None, "a batch repeated after a kill would make another row"
+    assert market.checked().mismatches == 0
+
+
+def test_a_backfill_at_work_is_no_mismatch_until_it_should_be_done(market: Market) -> None:
+    told = [each.model_copy(update={"provenance": "backfill"}) for each in made_fear_greed(3)]
+    view = VIEW_OF["fear_greed"]
+    market.writer.add_revision("fear_greed", rows(view, SYMBOL, told, told), "backfill")
+    at_work = market.checked()
+    assert (at_work.mismatches, at_work.not_judged[IN_LAKE, FILING]) == (0, 3)
+    for path in market.folder.glob("fear_greed/**/*.parquet"):
+        os.utime(path, ns=(0, 0))
+    assert wrong(market.checked()) == [(IN_LAKE, "fear_greed_row")] * 3
+    market.writer.add_revision("observations", told, "backfill")
+    assert market.checked().mismatches == 0
+
+
+def test_what_cannot_be_proven_is_read_once_in_a_run_and_not_again(
+    market: Market, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    market.tell(everything())
+    market.close()
+    asked: list[int] = []
+    monkeypatch.setattr(closes, "lake_closes", lambda lake, symbol, times: (
+        asked.extend(times), lake_closes(lake, symbol, times))[1])
+    checker = SlowChecker(market.lake, SYMBOL, market.settings.data_dir)
+    first = market.checked((NOW_NS - HOUR_NS, NOW_NS - MINUTE_NS), checker)
+    assert first.not_judged[ONLINE_SLOW, MOVED] == len(BETAS)
+    assert first.not_judged[IN_LAKE, MOVED] > 0
+    assert len(asked) == len(set(asked)) > 60, "the row in the lake and the one online read the same closes"
+    asked.clear()
+    again = market.checked((NOW_NS - HOUR_NS, NOW_NS - MINUTE_NS), checker)
+    assert (again.not_judged, again.places, asked) == (first.not_judged, first.places, [])
+    market.put("macro", "us10y_close_1d", 1.0)
+    assert wrong(market.checked((NOW_NS - HOUR_NS, NOW_NS - MINUTE_NS), checker)) == [(ONLINE_SLOW, "us10y_close_1d")]
+
+
+def test_a_torn_slow_row_is_named_and_the_other_views_are_judged(whole: Market) -> None:
+    torn = feature_field("funding_features", "funding_reasons")
+    whole.store.client.hset(whole.store._key(SYMBOL), torn, b"\x12\x01[")
+    seen = sample(whole.store, SYMBOL, 0, at_once)
+    [(what, feature)] = seen.unreadable
+    assert (what.where, what.name, feature) == (ONLINE_SLOW, "funding_features:funding_reasons", "funding_row")
+    assert (what.expected, what.found) == ("a JSON object of texts", repr(b"\x12\x01["))
+    report = Report(SYMBOL)
+    SlowChecker(whole.lake, SYMBOL, whole.settings.data_dir).check(report, WINDOW, WINDOW[0], seen.slow, at_once)
+    assert (report.examples, report.places[ONLINE_SLOW]) == ([], len(SLOW_VIEWS) - 1)
+
+
 def test_closes_filled_in_later_leave_betas_unjudged_and_everything_else_judged(market: Market) -> None:
     market.tell(everything())
     assert market.checked().mismatches == 0
@@ -244,10 +334,10 @@ def test_closes_filled_in_later_leave_betas_unjudged_and_everything_else_judged(
     filled = market.checked()
     assert filled.mismatches == 0
     # No close in any of the window's rows: each beta of each of them, and of the online row.
-    assert filled.not_judged[ONLINE, MOVED] == len(BETAS)
+    assert filled.not_judged[ONLINE_SLOW, MOVED] == len(BETAS)
     assert filled.not_judged[IN_LAKE, MOVED] % len(BETAS) == 0
     market.put("macro", "us10y_close_1d", 1.0)
-    assert wrong(market.checked()) == [(ONLINE, "us10y_close_1d")]
+    assert wrong(market.checked()) == [(ONLINE_SLOW, "us10y_close_1d")]
     market.age()
     betrayed = market.checked()
     assert {name for name, tally in betrayed.features.items() if tally.mismatches} == {
@@ -259,7 +349,7 @@ def test_rows_of_files_are_made_again_with_the_files_closes_or_not_at_all(
     market: Market, write_context: Callable[[Path], None],
 ) -> None:
     write_context(market.settings.data_dir)
-    slow_history.backfill(market.lake, market.writer, market.settings.data_dir, (SYMBOL,), NOW_NS)
+    slow_history.backfill(market.lake, market.writer, market.settings.data_dir, (SYMBOL,), lambda: NOW_NS)
     for view in VIEW_OF.values():
         market.store.write_slow(row_of(view, market.newest(view.name)))
     assert market.newest("macro")["beta_sp500_20d"] is not None
@@ -268,10 +358,10 @@ def test_rows_of_files_are_made_again_with_the_files_closes_or_not_at_all(
     moved = market.settings.data_dir.rename(market.settings.run_dir / "elsewhere")
     away = market.checked()
     assert away.mismatches == 0
-    assert away.not_judged[ONLINE, ELSEWHERE] > 0
+    assert away.not_judged[ONLINE_SLOW, ELSEWHERE] > 0
     moved.rename(market.settings.data_dir)
     market.put("macro", "beta_sp500_20d", 0.5)
-    assert wrong(market.checked()) == [(ONLINE, "beta_sp500_20d")]
+    assert wrong(market.checked()) == [(ONLINE_SLOW, "beta_sp500_20d")]
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from feature_repo.slow_features import VIEW_OF
 from feature_repo.slow_series import MACRO, SERIES
 from feature_repo.store import FeatureStore
 from monitoring.parity.report import Report
-from monitoring.parity.sampled import sample
-from monitoring.parity.slow import IN_LAKE, ONLINE, SlowChecker
+from monitoring.parity.sampled import ONLINE_SLOW, sample
+from monitoring.parity.slow import IN_LAKE, SlowChecker
 from streaming.exchange_context import SESSION, Context
 from streaming.slow_sources import LOCAL_REASON
 from tests.feature_repo.made_observations import observation
@@ -106,7 +106,7 @@ def test_what_is_polled_is_in_the_lake_online_and_in_history_as_it_was_known(sta
     report, checker = Report(SYMBOL), SlowChecker(stack.lake, SYMBOL, stack.settings.data_dir)
     seen = sample(stack.store, SYMBOL, 0, time.sleep).slow
     checker.check(report, (now - HOUR_NS, time.time_ns()), None, seen, time.sleep)
-    assert (report.examples, report.places[ONLINE]) == ([], 3)
+    assert (report.examples, report.places[ONLINE_SLOW]) == ([], 3)
     assert report.places[IN_LAKE] >= 4
     assert Sets.open(stack.lake).of(FEATURE_SET) == (Declared.here(),)
     assert stack.lake.filesystem.get_file_info(f"{stack.lake.root}/{Declared.here().path}").is_file

@@ -194,7 +194,7 @@ def test_a_stretch_replayed_twice_gives_identical_bytes_and_the_rows_of_then(und
     before = (files_of(live), length(kafka, topics.FEATURES), stack.store.version(SYMBOL))
     given = ("--from", "2024-08-08T23:58:30Z", "--to", "2024-08-09T00:01:00Z", "--symbol", SYMBOL)
     with ThreadPoolExecutor(2) as side_by_side:
-        how = ("--name", "once"), ("--name", "again", "--speed", "3")
+        how = ("--name", "once"), ("--name", "again", "--speed", "6")
         once, again = side_by_side.map(lambda words: stack.verb("replay", *given, *words), how)
     assert (files_of(live), length(kafka, topics.FEATURES), stack.store.version(SYMBOL)) == before
 

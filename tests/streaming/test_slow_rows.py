@@ -230,7 +230,7 @@ def write_files(folder: Path) -> Path:
 def backfilled(lake_folder: Path, data: Path, now_ns: int = END_NS + 9 * DAY_NS, **given: Any) -> dict[str, Any]:
     writer = LakeWriter.open(lake_folder.as_uri())
     lake = Lake(writer.filesystem, writer.root)
-    return slow_history.backfill(lake, writer, data, ("BTCUSDT",), now_ns, **given)
+    return slow_history.backfill(lake, writer, data, ("BTCUSDT",), lambda: now_ns, **given)
 
 
 def test_files_become_rows_known_their_lag_later_and_again_nothing(tmp_path: Path) -> None:
