@@ -227,7 +227,7 @@ def test_every_verb_that_fits_keeps_its_sets(settings: Settings, bars: MinuteBar
     bar_file(tmp_path, gap)
     of_crash = crash.run(asked, "har", FitConfig(stride=5), silent, keeper("crash"))["set"]
     bar_file(tmp_path, bars)
-    plain = ablation.Ablation([path], FORM, "har", blocks=1, days=3, quick=True)
+    plain = ablation.Ablation([path], FORM, "gradient_boosting", blocks=1, days=3, quick=True)
     ablation.run(plain, tmp_path / "ablation", silent, keeper("ablation"))
 
     verbs_of = {each["identity"]: each["recipe"]["verb"] for each in kept(settings)}

@@ -44,9 +44,9 @@ def made_bar(close_ns: int, close: float, interval_s: int = 1, lag_ns: int = LAG
 
 
 def second_bars(minute: int, seconds: range = range(60)) -> list[Bar]:
-    """The minute before `at(minute)` but for the seconds left out; its last second closes at 1000 × minute + 59."""
+    """The minute before `at(minute)` but for the seconds left out; its last second closes at 1000 × minute + 159."""
     begin = at(minute - 1)
-    return [made_bar(begin + (i + 1) * SECOND_NS, 1000.0 * minute + i) for i in seconds]
+    return [made_bar(begin + (i + 1) * SECOND_NS, 1000.0 * minute + 100 + i) for i in seconds]
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def test_the_set_holds_what_was_known_at_each_decision_and_gaps_stay_gaps(settin
     assert not np.array_equal(by_minute[1], revision, equal_nan=True)
     for minute in (2, 5, 8):
         assert np.isnan(by_minute[minute]).all(), f"no row of minute {minute} can have been shown"
-    assert rows_found.closes.tolist() == [59.0, 1059.0, 2222.0, 4000.0, 5000.0, 8000.0]
-    assert rows_found.opens[2:].tolist() == [1999.0, 3999.0, 4999.0, 7999.0]
+    assert rows_found.closes.tolist() == [159.0, 1159.0, 2222.0, 4000.0, 5000.0, 8000.0]
+    assert rows_found.opens[2:].tolist() == [2099.0, 3999.0, 4999.0, 7999.0]
     assert np.isnan(rows_found.opens[1]), "its first second is missing"
     context = [made_context(0).value, made_context(1).value]
     assert np.isnan(rows_found.context[0]), "known a minute after the hour"
