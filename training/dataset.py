@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,15 @@ PURGE_NS = max(HORIZONS) * MINUTE_NS
 """A label looks as far ahead as this."""
 CUTS = "minutes after the embargo/v2"
 """Names the rule of `Windows.between`; part of the identity of a set."""
+CALIBRATION_SHARE = 0.15
+"""Of the rows that a test leaves: the last of them stop the fit, choose the seed and calibrate."""
 MIN_KNOWN = 0.8
 """A sequence with more than 20 % masked is tier 3 at best: not trained on, not scored."""
+RULES: Mapping[str, Any] = {
+    "feature_set": FEATURE_SET, "features": FORECAST_BAR, "labels": LABELS, "sequence_length": SEQUENCE_LENGTH,
+    "min_known": MIN_KNOWN, "cuts": CUTS,
+}
+"""What this code makes a set of rows by; part of its identity."""
 Singles = NDArray[np.float32]
 FORECAST_COLUMNS = [FEATURE_NAMES.index(name) for name in FORECAST_BAR]
 
@@ -52,6 +59,20 @@ class Split:
     """The next share: early stopping, choice of seed, calibration. The rest is the test."""
     embargo_ns: int = DAY_NS
     """Left out after each cut: the longest feature window is a day. Labels that cross a cut are purged."""
+
+    @classmethod
+    def testing(cls, share: float) -> Split:
+        """The newest `share` of the rows is the test; the last `CALIBRATION_SHARE` of the rest calibrates.
+
+        Raises `ValueError` for a share that leaves no test or more test than anything else.
+
+        >>> Split.testing(0.2)
+        Split(train=0.68, calibration=0.12, embargo_ns=86400000000000)
+        """
+        if not 0 < share <= 0.5:
+            raise ValueError(f"expected a test share above 0 and up to 0.5, found {share:g}")
+        rest = 1 - share
+        return cls(round(rest * (1 - CALIBRATION_SHARE), 9), round(rest * CALIBRATION_SHARE, 9))
 
     def windows(self, close_ns: Ints) -> Windows:
         """The parts of rows with these closes, ascending. Raises `ValueError` when they are too few for three."""
@@ -161,6 +182,8 @@ class TrainingSet:
     windows: Windows
     place: Ints
     """(N,): where on the grid each known row lies."""
+    split: Split | Windows
+    """What the parts were made by."""
 
     @property
     def symbol_M(self) -> NDArray[np.str_]:  # noqa: N802 - an array's name ends in its shape
@@ -248,7 +271,7 @@ def assemble(
     identity = _identity(rows, split, absent)
     return TrainingSet(
         rows, close_ns, values, context.astype(np.float32), closes, outcomes, parts, identity, counts,
-        windows, place,
+        windows, place, split,
     )
 
 
@@ -313,8 +336,7 @@ def _parts(
 def _identity(rows: KnownRows, split: Split | Windows, absent: Collection[str]) -> str:
     """Hash of everything that decides the set's content."""
     facts = {
-        "content": rows.content, "symbol": rows.symbol, "source": rows.source, "feature_set": FEATURE_SET,
-        "features": FORECAST_BAR, "labels": LABELS, "split": asdict(split), "sequence_length": SEQUENCE_LENGTH,
-        "min_known": MIN_KNOWN, "cuts": CUTS, **({"absent": sorted(absent)} if absent else {}),
+        "content": rows.content, "symbol": rows.symbol, "source": rows.source, "split": asdict(split), **RULES,
+        **({"absent": sorted(absent)} if absent else {}),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

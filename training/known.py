@@ -168,8 +168,7 @@ def known_rows(bars: MinuteBars, settings: Settings) -> KnownRows:
     """
     apply_definitions(settings)
     store = FeatureStore.open(settings)
-    refs = [f"{view}:{name}" for view, names in services()[SERVICE].items() for name in names]
-    refs += ["row_state:source", "row_state:price", "row_state:created"]
+    refs = references()
     parts = [_as_known(store, bars, slice(i, i + CHUNK), refs) for i in range(0, len(bars.close_ns), CHUNK)]
     found = pd.concat(parts, ignore_index=True)
     _refuse_strangers(found, bars)
@@ -179,6 +178,12 @@ def known_rows(bars: MinuteBars, settings: Settings) -> KnownRows:
         bars.symbol, bars.source, bars.close_ns, bars.columns["open"], bars.closes, values, context,
         lake_content(settings),
     )
+
+
+def references() -> list[str]:
+    """What is asked of Feast: the service's features, and whose row answered."""
+    refs = [f"{view}:{name}" for view, names in services()[SERVICE].items() for name in names]
+    return [*refs, "row_state:source", "row_state:price", "row_state:created"]
 
 
 def _as_known(store: FeatureStore, bars: MinuteBars, part: slice, refs: list[str]) -> pd.DataFrame:

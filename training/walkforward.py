@@ -32,7 +32,18 @@ from feature_repo.settings import load_settings
 from training import kept, scored_file
 from training.bar_files import BarForm, read_bars
 from training.costs import CostModel
-from training.dataset import PARTS, PURGE_NS, KnownRows, TrainingSet, Windows, assemble, kernel_rows, pooled
+from training.dataset import (
+    CALIBRATION_SHARE,
+    PARTS,
+    PURGE_NS,
+    KnownRows,
+    TrainingSet,
+    Windows,
+    assemble,
+    kernel_rows,
+    pooled,
+)
+from training.datasets import Keep
 from training.day_blocks import day_of
 from training.evaluation import calibrated_facts, iso, judged
 from training.fitting import FitConfig
@@ -46,7 +57,6 @@ from training.scores import differences, scores
 from training.scoring import Facts, model_answers, scored_rows
 from training.stack import Stack, fit_stack
 from training.targets import HORIZONS, LABELS
-from training.train import CALIBRATION_SHARE
 
 Say = Callable[[str], None]
 Found = dict[str, Any]
@@ -120,8 +130,13 @@ def windows_before(close_ns: Ints, block: tuple[int, int]) -> Windows:
     return Windows.between((int(close_ns[0]), cut, block[0] - DAY_NS, block[1] + PURGE_NS))
 
 
-def run(plan: Plan, folder: Path, say: Say, costs: CostModel | None = None) -> Found:
-    """Fit and score what is missing in `folder`; the table of all. Raises `ValueError` for bars and plans."""
+def run(
+    plan: Plan, folder: Path, say: Say, costs: CostModel | None = None, keep: Keep | None = None,
+) -> Found:
+    """Fit and score what is missing in `folder`; the table of all. Raises `ValueError` for bars and plans.
+
+    `keep`: what to do with each block's set before it is fitted on.
+    """
     plan.names()
     rows = pooled([kernel_rows(bars) for bars in read_bars(plan.files, plan.form)])
     blocks = blocks_of(np.sort(rows.close_ns), plan.blocks, plan.days)
@@ -129,15 +144,17 @@ def run(plan: Plan, folder: Path, say: Say, costs: CostModel | None = None) -> F
     place.mkdir(parents=True, exist_ok=True)
     shares = [share for j in range(plan.jobs) if (share := range(len(blocks))[j::plan.jobs])]
     if len(shares) == 1:
-        Walk(plan, rows, blocks, place).do(shares[0], say)
+        Walk(plan, rows, blocks, place, keep).do(shares[0], say)
     else:
         # Spawned, because a fork of a process whose libraries have threads may wait forever.
         with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn")) as pool:
-            list(pool.map(_share, *zip(*((plan, rows, blocks, place, share) for share in shares), strict=True)))
+            list(pool.map(_share, *zip(*((plan, rows, blocks, place, keep, share) for share in shares), strict=True)))
     return {"folder": str(place), **summary(place, blocks, plan, costs or CostModel())}
 
 
-def _share(plan: Plan, rows: KnownRows, blocks: list[tuple[int, int]], place: Path, share: Sequence[int]) -> None:
+def _share(
+    plan: Plan, rows: KnownRows, blocks: list[tuple[int, int]], place: Path, keep: Keep | None, share: Sequence[int],
+) -> None:
     """One process's blocks, on one core."""
     import torch
     from threadpoolctl import threadpool_limits
@@ -145,7 +162,7 @@ def _share(plan: Plan, rows: KnownRows, blocks: list[tuple[int, int]], place: Pa
     configure("walkforward", load_settings().log_level)  # of this process: standard output is the answer's
     torch.set_num_threads(1)
     with threadpool_limits(1):
-        Walk(plan, rows, blocks, place).do(share, on_stderr())
+        Walk(plan, rows, blocks, place, keep).do(share, on_stderr())
 
 
 def identity(plan: Plan, rows: KnownRows) -> str:
@@ -173,6 +190,7 @@ class Walk:
     rows: KnownRows
     blocks: Sequence[tuple[int, int]]
     place: Path
+    keep: Keep | None = None
     _table: tuple[int, TrainingSet] | None = field(default=None)
 
     def do(self, share: Sequence[int], say: Say) -> None:
@@ -202,6 +220,8 @@ class Walk:
         """The set whose test part is block `b`."""
         if self._table is None or self._table[0] != b:
             self._table = b, assemble(self.rows, windows_before(np.sort(self.rows.close_ns), self.blocks[b]))
+            if self.keep is not None:
+                self.keep(self._table[1])
         return self._table[1]
 
     def model(self, b: int, name: str, seed: int) -> tuple[Forecaster, Facts]:

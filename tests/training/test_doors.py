@@ -17,8 +17,10 @@ from feature_repo.settings import Settings
 from tests.training.made_files import bar_file
 from training import evaluation, train, verbs
 from training.bar_files import BarForm
+from training.dataset import Split
 from training.evaluation import Request, _asked, evaluate_bars
 from training.klines import MinuteBars
+from training.lake_rows import Asked
 from training.registry import resolve
 from training.scores import scores
 from training.scoring import Facts, scored_rows
@@ -79,6 +81,11 @@ def test_an_artefact_says_which_files_it_is_of_without_their_folder(tmp_path: Pa
     config = TrainConfig(bars=(f"ETHUSDT={tmp_path}/eth.csv", str(tmp_path / "b.parquet")), model="lstm", seeds=(4,))
     assert verbs._command(config, None, "2025-07-11") == (
         "candlewick train --bars eth.csv b.parquet --until 2025-07-11 --model lstm --seed 4"
+    )
+    of_lake = TrainConfig(lake=Asked("ETHUSDT", "recording", 1_762_000_000 * 10**9), test_share=0.2, seeds=(0, 1))
+    assert verbs._command(of_lake, None, None) == (
+        "candlewick train --from-lake --symbol ETHUSDT --source recording --from 2025-11-01T12:26:40+00:00 "
+        "--test-share 0.2 --seeds 2"
     )
     form = BarForm(time="ts", label="close", unit="ms", columns={"volume": "v"}, symbol="ETHUSDT", source="recording")
     assert verbs._command(TrainConfig(bars=("a.csv",), seeds=(0,), form=form), None, None) == (
@@ -188,6 +195,32 @@ def test_options_that_exclude_each_other_are_refused(
     assert "expected --bars or --simulated, found both" in capsys.readouterr().err
     assert asked(monkeypatch, "train", "--symbol", "ETHUSDT", "--until", "2025-07-11") == 2
     assert "expected --bars FILE… with --until, --symbol, found none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (("--from-lake", "--bars", "a.parquet"), "expected --from-lake or --bars, found both"),
+    (("--from-lake", "--simulated"), "expected --from-lake or --simulated, found both"),
+    (("--from", "2026-11-01"), "expected --from-lake with --from, found none"),
+    (("--from-lake", "--until", "2026-11-20", "--test-share", "0.2"), "expected --until or --test-share, found both"),
+    (("--from-lake", "--time-unit", "ms"), "expected --bars FILE… with --time-unit, found none"),
+    (("--from-lake", "--from", "yesterday"), "expected a time such as"),
+])
+def test_what_is_said_of_the_lake_is_said_with_it_and_of_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str,
+) -> None:
+    assert asked(monkeypatch, "train", *words) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_fifth_of_the_rows_is_the_test_and_the_calibration_lies_inside_the_rest(bars: MinuteBars) -> None:
+    windows = Split.testing(0.2).windows(bars.close_ns)
+    begin = int(bars.close_ns[0]) // DAY_NS
+    days = [[(close // DAY_NS) - begin for close in span] for span in windows.spans() if span is not None]
+    assert days == [[0, 16], [18, 19], [21, 25]], "25 days: cut at 17 (68 %) and 20 (80 %), a day left out after each"
+    assert Split.testing(0.2) != Split(), "it is part of a set's identity"
+    for share in (0.0, -0.1, 0.6, float("nan")):
+        with pytest.raises(ValueError, match=r"expected a test share above 0 and up to 0\.5"):
+            Split.testing(share)
 
 
 @pytest.mark.parametrize("bars", [(), ("--bars", "a.parquet")])
