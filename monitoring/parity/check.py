@@ -35,7 +35,7 @@ from monitoring.parity.report import ROW, Report, foreign, is_slow, time_text
 from monitoring.parity.revised import check_revised
 from monitoring.parity.sampled import Samples, Sleep, sample
 from monitoring.parity.slow import SlowChecker
-from monitoring.parity.written import as_stored, as_written, beyond
+from monitoring.parity.written import as_served, as_stored, as_written, beyond
 from streaming.recompute import Recomputation, Running
 
 INSTANTS = 25
@@ -137,7 +137,8 @@ class Certifier:
         check_mirrors(report, expected, samples.mirrors)
         self._held |= {model.version: model for model in models(self.settings)}
         others = {close: written[close].feature_set for close in window if close not in rows}
-        check_predictions(report, expected, self._logged(start, end), Judged(rows, others, self._held, sets))
+        served = {close: as_served(row, sets) for close, row in rows.items()}
+        check_predictions(report, expected, self._logged(start, end), Judged(served, others, self._held, sets))
         revised = [row for row in found if row.provenance == "reconcile"]
         check_revised(report, self.lake, (start, end), rows, revised, sets)
         # Backfilled minutes have rows too, of before the symbol was followed.
