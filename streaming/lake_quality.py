@@ -40,7 +40,7 @@ def count(zone: str, rows: pa.Table) -> None:
     if zone not in (ROWS, *VIEW_OF):
         return
     CHECKED.labels(zone).inc(rows.num_rows)
-    found = misses(rows) if zone == ROWS else misses_slow(rows, VIEW_OF[zone])  # type: ignore[index]
+    found = misses(rows) if zone == ROWS else misses_slow(rows, VIEW_OF[zone])
     for (feature, rule), number in found.items():
         MISSED.labels(zone, feature, rule).inc(number)
     if zone == ROWS and (disordered := out_of_order(rows)):

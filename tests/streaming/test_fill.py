@@ -30,6 +30,7 @@ from streaming.lake import LakeWriter
 from streaming.lake_owner import owner
 from streaming.mend import reconcile, versions
 from streaming.revisions import newest, rows_of
+from streaming.stretch import Stretch
 from tests.feature_repo.made_bars import START_NS, minutes_then_seconds
 from tests.streaming.test_mend import EVER, NOW, SECONDS, SPAN, SYMBOL, corrected, history_of, rows, told
 
@@ -113,7 +114,7 @@ def test_only_the_span_and_only_rows_of_another_set_are_touched(tmp_path: Path) 
     expected = whole_rows(bars)
     lake, writer = older_lake(tmp_path, bars, expected[:200])
     writer.upsert("features", expected[200:])
-    span = type(SPAN)(START_NS + 50 * SECOND_NS, SPAN.end_ns, (SYMBOL,))
+    span = Stretch(START_NS + 50 * SECOND_NS, SPAN.end_ns, (SYMBOL,))
     assert fill(lake, writer, SYMBOL, span).as_dict()["filled"] == 150
     assert rows(lake) == [*map(as_older, expected[:50]), *map(as_filled, expected[50:200]), *expected[200:]]
 
@@ -278,4 +279,4 @@ def test_words_that_cannot_be_followed_are_refused(stage: Path, words: list[str]
     code, output = verb(*words)
     assert code == 1
     assert reason in output
-    assert not list(stage.iterdir())
+    assert not (stage / "lake").exists()
