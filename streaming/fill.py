@@ -153,8 +153,7 @@ class _Told:
     @property
     def due(self) -> Bools:
         """Which rows may have something to be filled in, (N,)."""
-        found: Bools = (self.lacks | (self.retired & _WANTED)).any(axis=1)
-        return found
+        return np.asarray((self.lacks | (self.retired & _WANTED)).any(axis=1))
 
 
 def _groups(lake: Lake, symbol: str, span: Stretch) -> Iterator[_Group]:
