@@ -123,7 +123,7 @@ def drifted(drift: Planted, tmp_path_factory: pytest.TempPathFactory) -> Scored:
 def test_a_drift_that_pays_after_15_minutes_and_not_after_one_is_traded_at_15_alone(
     drift: Planted, drifted: Scored,
 ) -> None:
-    costs = CostModel.of(Settings(cost_fee_bps=1.9, cost_half_spread_bps=0.05, cost_slippage_bps=0.05))
+    costs = CostModel.of(Settings(cost_fee_bps=2.4, cost_half_spread_bps=0.05, cost_slippage_bps=0.05))
     assert 2 * costs.per_side_bps > DRIFT_BPS, "a minute of it does not pay"
     found = compare(drifted, {}, costs)
     one, quarter = (found[h]["strategies"]["model"]["at_settings"] for h in ("1", "15"))
