@@ -63,7 +63,7 @@ def beside(champion: Champion, table: TrainingSet, scored: Scored) -> tuple[Besi
     meta = read_meta(champion.folder)
     version, lacking = str(meta["version"]), _lacking(meta, table)
     if champion.why_not:
-        told = {"version": version, "not_compared": champion.why_not}
+        told: dict[str, Any] = {"version": version, "not_compared": champion.why_not}
         return Beside(None, f"{version} is not compared: {champion.why_not}", lacking), told
     at = table.part("test")
     seen = learnt_from(meta, table, at)
@@ -72,7 +72,7 @@ def beside(champion: Champion, table: TrainingSet, scored: Scored) -> tuple[Besi
     other = scored_rows(version, table, at[chosen], answers, Facts.of(meta))
     found, known = differences(scored.only(chosen), other), int(seen[chosen].sum())
     on = f"{len(other):,} rows, " + (f"{known:,} of which it has learnt from" if known else "new to it")
-    told = {"version": version, "decisions": len(other), "learnt_from": known, "model_minus_it": found}
+    told: dict[str, Any] = {"version": version, "decisions": len(other), "learnt_from": known, "model_minus_it": found}
     return Beside(found, f"{version} on {on}", lacking), told
 
 
