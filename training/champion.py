@@ -72,7 +72,7 @@ def beside(champion: Champion, table: TrainingSet, scored: Scored) -> tuple[Besi
     other = scored_rows(version, table, at[chosen], answers, Facts.of(meta))
     found, known = differences(scored.only(chosen), other), int(seen[chosen].sum())
     on = f"{len(other):,} rows, " + (f"{known:,} of which it has learnt from" if known else "new to it")
-    told: dict[str, Any] = {"version": version, "decisions": len(other), "learnt_from": known, "model_minus_it": found}
+    told = {"version": version, "decisions": len(other), "learnt_from": known, "model_minus_it": found}
     return Beside(found, f"{version} on {on}", lacking), told
 
 
