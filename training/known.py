@@ -136,7 +136,8 @@ def replace_files(
         list(pool.map(lambda file: _write(target, *file), missing))
     if missing and target.type_name == "local":
         sync()  # once, for thousands of small files
-    kept = {f"{root}/{path}" for path, _ in files}
+    # What a killed write of the same file had begun went with this one's rename.
+    kept = {*(f"{root}/{path}" for path, _ in files), *(f"{path}.tmp" for path, _ in missing)}
     strangers = [path for path in lying if path not in kept]
     for path in strangers:
         target.delete_file(path)
