@@ -94,7 +94,7 @@ class TrainConfig:
 
     def fitting(self, seed: int) -> FitConfig:
         budget = {"epochs": 2, "stride": 5, "batch": 256, "trees": 60} if self.quick else {}
-        return replace(FitConfig(seed=seed), **budget)  # type: ignore[arg-type]
+        return replace(FitConfig(seed=seed), **budget)
 
     def recipe(self, settings: Settings, commit: str) -> Recipe:
         """How to make the set again."""
