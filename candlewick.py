@@ -18,8 +18,8 @@ app = typer.Typer(
     help="Features you can prove, forecasts you can trust, alerts you can explain.",
 )
 # In the order of `--help`: verbs that stand for themselves, then those below a word.
-for verbs in (stack, topics, market, lake, console, checks, training, models):
-    app.add_typer(verbs.app)
+for verbs in (stack.app, topics.app, market.app, lake.app, console.app, checks.app, training.app, models.app):
+    app.add_typer(verbs)
 for word, group in {
     "bench": bench.group, "chaos": chaos.group, "symbols": symbols.group, "lake": lake.group,
     "features": features.group, "model": models.artefacts, "dataset": models.datasets,

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.distribution import Bounds
-from bentos.predictor import OUTPUT_NAMES, Costs, ModelFacts, Outputs
+from bentos.predictor import LATER_OUTPUT_NAMES, OUTPUT_NAMES, Costs, ModelFacts, Outputs
 from feature_repo.contracts import ModelRefused
 from feature_repo.features import SEQUENCE_FEATURES, SEQUENCE_LENGTH
 from feature_repo.models import META, readable
@@ -45,6 +45,8 @@ class Artefact:
     session: Any = field(repr=False)
     columns: tuple[int, ...]
     """Where its inputs are in a stored sequence."""
+    outputs: tuple[str, ...]
+    """What it is asked for: of `Outputs`, what its graph answers."""
 
     def run(self, sequence: Floats, risk_threshold: float | None) -> Outputs:
         """Forecast from a stored sequence of raw values, NaN where unknown, of which it reads its own columns, and the
@@ -54,8 +56,8 @@ class Artefact:
             "sequence": np.ascontiguousarray(sequence[:, self.columns], dtype=np.float32)[None],
             "context": np.array([[threshold]], dtype=np.float32),
         }
-        values = self.session.run(list(OUTPUT_NAMES), feeds)
-        return Outputs(**{name: float(value[0]) for name, value in zip(OUTPUT_NAMES, values, strict=True)})
+        values = self.session.run(list(self.outputs), feeds)
+        return Outputs(**{name: float(value[0]) for name, value in zip(self.outputs, values, strict=True)})
 
 
 def load_artefact(folder: Path) -> Artefact:
@@ -65,9 +67,9 @@ def load_artefact(folder: Path) -> Artefact:
     features = readable(meta).features
     facts = _facts(meta)
     session = _session(contents[MODEL])
-    _check_graph(session, len(features))
+    outputs = _checked_outputs(session, len(features))
     columns = tuple(SEQUENCE_FEATURES.index(name) for name in features)
-    return Artefact(facts, hashlib.sha256(contents[MODEL]).hexdigest(), session, columns)
+    return Artefact(facts, hashlib.sha256(contents[MODEL]).hexdigest(), session, columns, outputs)
 
 
 def _verified_contents(folder: Path) -> dict[str, bytes]:
@@ -151,17 +153,19 @@ def _session(graph: bytes) -> Any:
         raise ModelRefused(f"{MODEL}: {type(error).__name__}: {error}") from error
 
 
-def _check_graph(session: Any, features: int) -> None:
-    """The graph has the agreed inputs and outputs and answers with one value each."""
+def _checked_outputs(session: Any, features: int) -> tuple[str, ...]:
+    """The outputs to ask for; the graph has the agreed inputs and outputs and answers with one value each."""
     wanted = {"sequence": (SEQUENCE_LENGTH, features), "context": (1,)}
     inputs = {item.name: tuple(item.shape[1:]) for item in session.get_inputs()}
     if inputs != wanted:
         raise ModelRefused(f"{MODEL}: expected inputs {wanted} after the batch axis, found {inputs}")
-    outputs = {item.name for item in session.get_outputs()}
-    if missing := set(OUTPUT_NAMES) - outputs:
+    present = {item.name for item in session.get_outputs()}
+    if missing := set(OUTPUT_NAMES) - present:
         raise ModelRefused(f"{MODEL}: expected outputs {', '.join(sorted(missing))}, found none")
     empty = {name: np.full((1, *shape), np.nan, dtype=np.float32) for name, shape in wanted.items()}
-    answers = session.run(list(OUTPUT_NAMES), empty)
-    shapes = {name: value.shape for name, value in zip(OUTPUT_NAMES, answers, strict=True)}
+    outputs = (*OUTPUT_NAMES, *(name for name in LATER_OUTPUT_NAMES if name in present))
+    answers = session.run(list(outputs), empty)
+    shapes = {name: value.shape for name, value in zip(outputs, answers, strict=True)}
     if wrong := {name: shape for name, shape in shapes.items() if shape != (1,)}:
         raise ModelRefused(f"{MODEL}: expected every output of shape (1,), found {wrong}")
+    return outputs

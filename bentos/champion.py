@@ -17,6 +17,7 @@ from feature_repo.contracts import ModelRefused
 from feature_repo.features import SEQUENCE_FEATURES
 from feature_repo.models import slots
 from feature_repo.settings import Settings
+from feature_repo.whole_folder import recover
 
 log = structlog.get_logger()
 
@@ -50,6 +51,7 @@ def choose_artefact(settings: Settings, refused: Callable[[str], None]) -> Chose
     """The first slot whose artefact verifies. A refusal is logged as an error and counted by `refused(slot)`."""
     fault = None
     for slot, folder in answering(settings):
+        recover(folder)  # an installation may have been killed between two names
         if slot == "champion" and not folder.exists():
             continue
         try:

@@ -3,15 +3,16 @@
     prediction = forecast(row, outputs, facts, Decision(1), now_ns)     # with a signal
     prediction = safe_mode("BTCUSDT", row, facts, Decision(5, (…,)), now_ns)   # says why there is none
 
-`p' = ½ + λ(tier, age)·(p − ½)`, `signal = 2p' − 1`, `confidence = max(p', 1 − p')`. `should_trade` needs a whole
-minute, an expected edge beyond twice the cost, a row inside the training range and tier 1 or 2; whichever
-is missing is named in `reasons`.
+`p' = ½ + λ(tier, age)·(p − ½)`, `signal = 2p' − 1`, `confidence = max(p', 1 − p')`. `should_trade` (exit after a
+minute) and `should_trade_15m` (after 15) need a whole minute, a row inside the training range, tier 1 or 2 and each its
+own expected edge beyond twice the cost. What is missing is named in `reasons`: "no trade: …" speaks of both horizons
+or, of an edge, of one minute; "no trade at 15 min: …" of 15.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
 from bentos.distribution import Bounds
 from bentos.fallback import SAFE_MODE, Decision
@@ -27,7 +28,7 @@ NO_MODEL = "none"
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The graph's ten numbers for one row, calibrated; volatilities per square-root minute."""
+    """The graph's numbers for one row, calibrated; volatilities per square-root minute, edges in basis points."""
 
     p_up: float
     p_flat: float
@@ -39,6 +40,8 @@ class Outputs:
     spike_prob: float
     risk_score: float
     expected_edge_bps: float
+    expected_edge_15m_bps: float | None = None
+    """None: the artefact is of before it was forecast, and never trades at 15 minutes."""
 
     def faults(self) -> list[str]:
         """Names of the outputs that break their own definition. An unknown risk (NaN) is no fault."""
@@ -48,10 +51,14 @@ class Outputs:
         wrong = [name for name, value in chances.items() if not 0.0 <= value <= 1.0]
         volatilities = [name for name in OUTPUT_NAMES if name.startswith("volatility_")]
         wrong += [name for name in volatilities if not 0.0 < getattr(self, name) < math.inf]
-        return wrong + ([] if math.isfinite(self.expected_edge_bps) else ["expected_edge_bps"])
+        edges = {name: getattr(self, name) for name in ("expected_edge_bps", "expected_edge_15m_bps")}
+        return wrong + [name for name, bps in edges.items() if bps is not None and not math.isfinite(bps)]
 
 
-OUTPUT_NAMES: tuple[str, ...] = tuple(f.name for f in fields(Outputs))
+OUTPUT_NAMES: tuple[str, ...] = tuple(f.name for f in fields(Outputs) if f.default is MISSING)
+"""What every graph must answer."""
+LATER_OUTPUT_NAMES: tuple[str, ...] = tuple(f.name for f in fields(Outputs) if f.default is not MISSING)
+"""What artefacts made before it was forecast do not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,9 @@ def forecast(row: FeatureRow, outputs: Outputs, facts: ModelFacts, decision: Dec
     age_s = (now_ns - row.ts_event) / SECOND_NS
     p_up = recalibrated(outputs.p_up, facts.tier_lambda(decision.tier, age_s))
     cost_bps = facts.costs.per_side(row.values.get(SPREAD_FEATURE))
-    objections = objections_to_trade(row, outputs.expected_edge_bps, cost_bps, facts, decision.tier)
+    against = objections_to_trade(row, facts, decision.tier)
+    against_1m = objections_to_edge(outputs.expected_edge_bps, cost_bps)
+    against_15m = objections_to_edge(outputs.expected_edge_15m_bps, cost_bps)
     unknown_risk = math.isnan(outputs.risk_score)
     return Prediction(
         symbol=row.symbol, ts_event=row.ts_event, ts_init=now_ns, source=row.source, session=row.session,
@@ -112,13 +121,15 @@ def forecast(row: FeatureRow, outputs: Outputs, facts: ModelFacts, decision: Dec
         volatility_60m=outputs.volatility_60m, volatility_15m_low=outputs.volatility_15m_low,
         volatility_15m_high=outputs.volatility_15m_high, spike_prob=outputs.spike_prob,
         risk_score=None if unknown_risk else outputs.risk_score, anomaly_score=row.values.get(ANOMALY_FEATURE),
-        expected_edge_bps=outputs.expected_edge_bps, cost_bps=cost_bps, should_trade=not objections,
+        expected_edge_bps=outputs.expected_edge_bps, cost_bps=cost_bps, should_trade=not (against or against_1m),
         nowcast=is_nowcast(row.ts_event), tier=decision.tier,
         reasons=[
             *decision.reasons,
             *(["risk unknown: no 30-day volatility percentile"] if unknown_risk else []),
-            *(f"no trade: {objection}" for objection in objections),
+            *(f"no trade: {objection}" for objection in (*against, *against_1m)),
+            *(f"no trade at 15 min: {objection}" for objection in against_15m),
         ],
+        expected_edge_15m_bps=outputs.expected_edge_15m_bps, should_trade_15m=not (against or against_15m),
     )
 
 
@@ -150,21 +161,30 @@ def recalibrated(p: float, tier_lambda: float) -> float:
     return 0.5 + tier_lambda * (p - 0.5)
 
 
-def objections_to_trade(
-    row: FeatureRow, edge_bps: float, cost_bps: float, facts: ModelFacts, tier: int,
-) -> list[str]:
-    """Every condition of `should_trade` that does not hold, in words. The edge is signed: short is as good as long."""
+def objections_to_trade(row: FeatureRow, facts: ModelFacts, tier: int) -> list[str]:
+    """Every condition that holds for trades of any horizon and is not met, in words."""
     objections = []
     if is_nowcast(row.ts_event):
         objections.append("between whole minutes")
-    edge = abs(edge_bps)
-    if not edge > EDGE_OVER_COST * cost_bps:
-        objections.append(f"expected edge {edge:.2f} bps is not above {EDGE_OVER_COST:g} x cost {cost_bps:.2f} bps")
     if outside := facts.bounds.objection(row.values):
         objections.append(outside)
     if tier not in TRADING_TIERS:
         objections.append(f"tier {tier}")
     return objections
+
+
+def objections_to_edge(edge_bps: float | None, cost_bps: float) -> list[str]:
+    """Why the edge of a horizon does not pay, if it does not. It is signed: short is as good as long.
+
+    >>> objections_to_edge(-9.0, 2.0), objections_to_edge(None, 2.0)
+    ([], ['the model gives no expected edge'])
+    """
+    if edge_bps is None:
+        return ["the model gives no expected edge"]
+    edge = abs(edge_bps)
+    if edge > EDGE_OVER_COST * cost_bps:
+        return []
+    return [f"expected edge {edge:.2f} bps is not above {EDGE_OVER_COST:g} x cost {cost_bps:.2f} bps"]
 
 
 def is_nowcast(ts_event: int) -> bool:

@@ -75,7 +75,8 @@ def proven(made: Prediction, row: FeatureRow, sequence: Floats | None, columns: 
 def late(made: Prediction, age_s: float) -> Prediction:
     """The same forecast, marked as too late to trade on."""
     reason = f"no trade: published {age_s:.1f} s after its minute"
-    return made.model_copy(update={"should_trade": False, "reasons": [*made.reasons, reason]})
+    told = {"should_trade": False, "should_trade_15m": False, "reasons": [*made.reasons, reason]}
+    return made.model_copy(update=told)
 
 
 @dataclass

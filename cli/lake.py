@@ -30,6 +30,9 @@ def backfill(
     frames: TradeFiles = None,
     interval: Interval = "1m",
     symbol: OneSymbol = None,
+    features: Annotated[
+        bool, typer.Option("--features", help="What older rows lack of the declared features, from the bars held."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Bring past bars, or slow series, and their rows into the lake; what is there already stays as it is."""
@@ -38,6 +41,11 @@ def backfill(
     from streaming import mend_verbs
 
     settings = control.with_venue(load_settings())
+    if features:
+        if source != "klines" or frames:
+            raise ValueError("--features: expected neither --source nor --frames; rows are made of the bars held")
+        show(mend_verbs.backfill_features(settings, followed(settings, symbol), start, end), as_json)
+        return
     if source == "context":
         show(mend_verbs.backfill_context(settings, followed(settings, symbol), start, end), as_json)
         return

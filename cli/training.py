@@ -31,6 +31,11 @@ Results = Annotated[Path | None, typer.Option("--output", help="Folder of result
 def train(
     bars: BarFiles = None,
     until: Annotated[str | None, typer.Option(help="Learn from nothing that closes later (ISO 8601).")] = None,
+    from_lake: Annotated[bool, typer.Option(
+        "--from-lake", help="Learn from this deployment's lake, as known at each minute: --symbol, --source.")] = False,
+    start: Annotated[str | None, typer.Option("--from", help="Of the lake: the first minute's close.")] = None,
+    test_share: Annotated[float | None, typer.Option(
+        "--test-share", help="Of the newest rows, for instance 0.2: 80 / 20; default: 70 / 19 / 11.")] = None,
     model_name: Annotated[str, typer.Option("--model", help="transformer, lstm, gradient_boosting, …")] = "transformer",
     seed: Annotated[int | None, typer.Option(min=0, help="Fit this one seed.")] = None,
     quick: Quick = False,
@@ -42,14 +47,18 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Fit, evaluate, export and register a model; promote it if it beats the baselines."""
+    from dataclasses import replace
+
     from training import verbs
 
     if not bars:
+        of_lake = {} if from_lake else {"--until": until, "--symbol": symbol, "--source": source}
         verbs.refuse_without_bars({
-            "--until": until, "--time-column": time_column, "--time-means": time_means, "--time-unit": time_unit,
-            "--column": column, "--symbol": symbol, "--source": source,
+            **of_lake, "--time-column": time_column, "--time-means": time_means, "--time-unit": time_unit,
+            "--column": column,
         })
     given = verbs.bars(bars or (), column or (), time_column, time_means, time_unit, symbol=symbol, source=source)
+    given = replace(given, from_lake=from_lake, start=start, test_share=test_share)
     fitted = (seed,) if seed is not None else tuple(range(1 if quick else seeds))
     show(verbs.train(quick, simulated, fitted, install, model_name, given, until), as_json)
 
@@ -57,10 +66,10 @@ def train(
 @app.command()
 def evaluate(
     model_name: Annotated[str | None, typer.Option(
-        "--model", help="Folder, name, name@alias, name/version or alias.")] = None,
+        "--model", help="Folder, name, name@alias, name/version, alias, or a kind trained here.")] = None,
     bars: BarFiles = None,
-    start: Annotated[str | None, typer.Option("--from", help="First minute scored, by its close (ISO 8601).")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Last minute scored.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="The first minute scored begins then (ISO 8601).")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="The last minute scored ends then.")] = None,
     baselines: Annotated[bool, typer.Option("--baselines", help="Fit all baselines on the model's rows.")] = False,
     train_bars: Annotated[list[str] | None, typer.Option(
         "--train-bars", help="Bars that the model learnt from, where --bars do not reach back.")] = None,

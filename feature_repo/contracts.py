@@ -261,7 +261,8 @@ class Prediction(MarketMessage):
     per square-root minute over the next h minutes (`definitions`: RV_h), not annualised. At tier 5
     everything forecast is null and `reasons` says why. `nowcast` is true between whole minutes.
     `row_hash` and `sequence_hash` (`feature_repo.proof`) name the bits of the row and of the model's input that the
-    published answer was made from; null where there was none.
+    published answer was made from; null where there was none. `should_trade` and `expected_edge_bps` are of a trade of
+    one minute, those with `15m` of one of 15 minutes; that edge is null where the model gives none.
     """
 
     created: Nanos
@@ -290,6 +291,8 @@ class Prediction(MarketMessage):
     reasons: list[str]
     row_hash: Label | None = None
     sequence_hash: Label | None = None
+    expected_edge_15m_bps: Finite | None = None
+    should_trade_15m: bool = False
 
 
 class Alert(MarketMessage):

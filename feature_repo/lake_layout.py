@@ -235,31 +235,51 @@ def to_table(zone: Zone, messages: Iterable[Row]) -> pa.Table:
 def merge(zone: Zone, tables: Iterable[pa.Table]) -> pa.Table:
     """Rows of several files as one: each identity once, the newest created wins, in identity order.
 
-    Rows of one second with different `created` are different rows: what was known before stays known.
+    Rows of one second with different `created` are different rows: what was known before stays known. A feature row
+    that is told twice is the one that says more: what it lacked was filled in (`streaming.fill`).
     """
     return once(zone, pa.concat_tables([conform(zone, table) for table in tables], promote_options="none"))
 
 
 def once(zone: Zone, rows: pa.Table) -> pa.Table:
-    """Each identity once, as `merge`; `rows` may lack other columns of the zone than those of its identity."""
+    """Each identity once, as `merge`; `rows` may lack other columns of the zone than those of its identity.
+
+    Which of two feature rows says more is known of whole ones alone; of others the first in order counts.
+    """
     if not rows.num_rows:
         return rows
     keys = identity(zone)
     known = "created" if "created" in rows.column_names else "ts_init" if "ts_init" in rows.column_names else "offset"
     order = [*((name, "ascending") for name in keys if name != known), (known, "descending")]
     rows = rows.sort_by(order)
-    once = rows.filter(_first_of_each(rows.select(list(keys))))
+    first = _first_of_each(rows.select(list(keys)))
+    if zone == "features" and rows.num_columns == len(zone_schema(zone)) and pc.any(pc.invert(first)).as_py():
+        rows = _fullest_first(rows, first)
+    once = rows.filter(first)
     return once.sort_by([(name, "ascending") for name in dict.fromkeys((*keys, known))])
 
 
 def conform(zone: Zone, table: pa.Table) -> pa.Table:
-    """A file's rows under the zone's columns of today: a column it lacks is null, one that is gone is left out."""
+    """A file's rows under the zone's columns of today: one that is gone is left out, one that it lacks has the
+    contract's default, as an earlier message has where it is decoded; without a default it is null."""
     schema = zone_schema(zone)
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
+    return pa.Table.from_arrays([_conformed(zone, table, field) for field in schema], schema=schema)
+
+
+def _conformed(zone: Zone, table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
+    is_there = field.name in table.column_names
+    column = table[field.name].cast(field.type) if is_there else pa.nulls(len(table), field.type)
+    default = _defaults(zone).get(field.name)
+    # A scan under the zone's schema has made nulls of the column already.
+    return column if default is None or not column.null_count else pc.fill_null(column, default)
+
+
+@cache
+def _defaults(zone: Zone) -> Mapping[str, Any]:
+    """By column, what a message from before a field was declared has there, where that is not null."""
+    declared = MESSAGES[zone].model_fields if zone in MESSAGES else {}
+    return {name: info.default for name, info in declared.items()
+            if not info.is_required() and isinstance(info.default, str | bool | int | float)}
 
 
 def filesystem(lake_url: str, s3_endpoint: str = "") -> tuple[Any, str]:
@@ -315,6 +335,16 @@ def _first_of_each(keys: pa.Table) -> pa.Array:
     for column in keys.combine_chunks().columns:
         differs[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy()
     return pa.array(differs)
+
+
+def _fullest_first(rows: pa.Table, first: pa.Array) -> pa.Table:
+    """Feature rows, each identity's together, so that of those of one identity the one that says most leads.
+
+    A value says more than a reason, and a reason more than nothing; of equals the order stays.
+    """
+    values = sum(pc.is_valid(rows[name]).to_numpy().astype(np.int64) for name in FEATURE_NAMES)
+    reasons = pc.count_substring(rows["reasons"], '": "').to_numpy()
+    return rows.take(pa.array(np.lexsort((-(2 * values + reasons), np.cumsum(first.to_numpy(zero_copy_only=False))))))
 
 
 def _utc(at_ns: int) -> datetime:

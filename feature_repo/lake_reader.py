@@ -132,7 +132,11 @@ class Lake:
                 return held.to_table(columns=list(columns), filter=wanted)
             # One file has no row twice; a revision may lie beside the file that it has been merged into.
             keyed = held.to_table(columns=list(dict.fromkeys((*columns, *identity(zone)))), filter=wanted)
-            return once(zone, keyed).select(list(columns))
+            found = once(zone, keyed)
+            if zone == "features" and found.num_rows < keyed.num_rows:
+                # Which of two tellings of a row says more, only all of its columns tell.
+                found = once(zone, held.to_table(filter=wanted))
+            return found.select(list(columns))
 
         bases = self.bases(zone) if symbols is None else sorted({base(symbol) for symbol in symbols})
         tables = [table for name in bases for table in self._snapshots(zone, name, start_ns, end_ns, read)]

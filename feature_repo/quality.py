@@ -123,6 +123,15 @@ def misses(rows: pa.Table) -> dict[tuple[str, str], int]:
     }
 
 
+def misses_slow(rows: pa.Table, view: SlowView) -> dict[tuple[str, str], int]:
+    """`misses` of rows of a slow view, of any symbols."""
+    counts = {
+        (name, rule): count for name, column in examine_slow(rows, view).items()
+        for rule, count in (("range", column.outside), ("null", column.nulls))
+    }
+    return {key: count for key, count in counts.items() if count}
+
+
 def _values(rows: pa.Table) -> Floats:
     """(N, F), NaN for null; a contract refuses a NaN, so there is no other."""
     columns = [rows[name].to_numpy() for name in FEATURE_NAMES]

@@ -112,17 +112,16 @@ class LakeWriter:
         path = f"{self.root}/{said.path}"
         if not self.filesystem.get_file_info(path).is_file:
             # A verb and the stream may say it at once.
-            self.store(path, pa.py_buffer(said.body), own_name=False)
+            self.store(path, pa.py_buffer(said.body), own_name=False, durable=True)
 
     def upsert(self, zone: Zone, messages: Sequence[Row]) -> None:
         """Merge messages into the owned files of their hours, with what others added there.
 
-        What is expected of feature rows is checked here and counted (`lake_quality`); all of them are written.
+        What is expected of feature rows is checked and counted on every way in (`lake_quality`); all are written.
         """
         for folder, group in _by_folder(zone, messages).items():
             rows = to_table(zone, group)
-            if zone == "features":
-                lake_quality.count(rows)
+            lake_quality.count(zone, rows)
             self._merge_hour(zone, folder, rows)
 
     def add_revision(self, zone: Zone, messages: Sequence[Row], provenance: str) -> list[str]:
@@ -131,7 +130,7 @@ class LakeWriter:
         The name carries a hash of the rows, so that a repeat overwrites itself.
         """
         return [
-            self._add_file(folder, provenance, merge(zone, [to_table(zone, group)]))
+            self._add_file(zone, folder, provenance, merge(zone, [to_table(zone, group)]))
             for folder, group in _by_folder(zone, messages).items()
         ]
 
@@ -139,7 +138,7 @@ class LakeWriter:
         """`add_revision` of rows that are a table already, each once."""
         hours = pc.divide(rows["ts_event"], HOUR_NS)
         return [
-            self._add_file(hour_folder(zone, symbol, hour * HOUR_NS), provenance, merge(zone, [part]))
+            self._add_file(zone, hour_folder(zone, symbol, hour * HOUR_NS), provenance, merge(zone, [part]))
             for hour in pc.unique(hours).to_pylist()
             for symbol in pc.unique(rows["symbol"]).to_pylist()
             if (part := rows.filter(pc.and_(pc.equal(hours, hour), pc.equal(rows["symbol"], symbol)))).num_rows
@@ -194,10 +193,11 @@ class LakeWriter:
         with self.filesystem.open_output_stream(path) as out:
             out.write(body)
 
-    def _add_file(self, folder: str, provenance: str, table: pa.Table) -> str:
+    def _add_file(self, zone: Zone, folder: str, provenance: str, table: pa.Table) -> str:
+        lake_quality.count(zone, table)
         path = f"{self.root}/{folder}/{rev_file(provenance, _content_hash(table))}"
         # Two processes may add the same rows at once: neither may rename what the other has half written.
-        self.store(path, parquet(table), own_name=False)
+        self.store(path, parquet(table), own_name=False, durable=True)
         return path
 
     def _write_raw(self, topic: str, records: pa.Table) -> None:
@@ -220,9 +220,14 @@ class LakeWriter:
         owned = f"{self.root}/{folder}/{owned_file(zone)}"
         # Only what was read here is removed: a revision that arrives meanwhile stays for the next merge.
         merged_in = [path for path in present if path != owned]
-        merged = merge(zone, [*(self.read(path) for path in present), table])
+        others = [conform(zone, self.read(path)) for path in merged_in]
+        for rows in others:
+            lake_quality.count(zone, rows)
+        own = [self.read(owned)] if owned in present else []
+        merged = merge(zone, [*own, *others, table])
         if merged.num_rows:
-            self.store(owned, parquet(merged), durable=bool(merged_in))
+            # It takes the place of rows that were on the disk, and of files that go.
+            self.store(owned, parquet(merged), durable=True)
         self.remove(merged_in)
 
 

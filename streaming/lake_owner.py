@@ -45,15 +45,27 @@ def owner(settings: Settings, wait_s: float = 0.0, sleep: Callable[[float], None
         os.close(handle)
 
 
+def is_owned(settings: Settings) -> bool:
+    """Whether a process of this machine owns the lake now."""
+    path = lock_file(settings)
+    if not path.exists():
+        return False
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return not _locked(handle, fcntl.LOCK_SH)
+    finally:
+        os.close(handle)
+
+
 def lock_file(settings: Settings) -> Path:
     """Beside a lake on a file system, in the run folder for one on S3."""
     parsed = urlparse(settings.lake)
     return Path(unquote(parsed.path)) / LOCK if parsed.scheme == "file" else settings.run_dir / "lake.owner"
 
 
-def _locked(handle: int) -> bool:
+def _locked(handle: int, how: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -75,8 +75,8 @@ def backfill(lake: Lake, writer: LakeWriter, symbol: str, past: Past) -> dict[st
     """
     lacking = {hour: found for hour, told in past.by_hour() if (found := missing(_held(lake, symbol, hour), told))}
     closes = [bar.close_time for bars in lacking.values() for bar in bars]
-    rows, history = 0, _history(symbol)
-    for start, end, held in _hours(first_bars, lake, symbol, closes, 0):
+    rows, history = 0, hour_history(symbol)
+    for start, end, held in hours(first_bars, lake, symbol, closes, 0):
         fresh = lacking.get(start, [])
         push(history, held | newest(fresh))
         there = _closes(lake, symbol, start, end) if fresh else set[int]()
@@ -122,7 +122,7 @@ def again(lake: Lake, symbol: str, created_ns: int, start_ns: int, end_ns: int) 
     revised = [bar for bar in revisions if bar.created == batch]
 
     def known_before(lake: Lake, symbol: str, start: int, end: int) -> dict[tuple[int, int], Bar]:
-        return newest(bar for bar in _versions(lake, symbol, start, end) if bar.created < batch)
+        return newest(bar for bar in versions(lake, symbol, start, end) if bar.created < batch)
 
     of_them = pc.is_in(held["close_time"], pa.array([bar.close_time for bar in revised], pa.int64()))
     before = newest(bar for bar in _bars(held.filter(of_them)) if bar.created < batch)
@@ -150,15 +150,16 @@ def joined(before: Mapping[str, Any] | None, more: Mapping[str, Any], most_lines
 
 def held_bars(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> dict[tuple[int, int], Bar]:
     """The clean zone's bars with a close in (start, end], as they are known now."""
-    return newest(_versions(lake, symbol, start_ns, end_ns))
+    return newest(versions(lake, symbol, start_ns, end_ns))
 
 
 def first_bars(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> dict[tuple[int, int], Bar]:
     """The same closes as they were known first, without those of which only a revision tells."""
-    return earliest(_versions(lake, symbol, start_ns, end_ns))
+    return earliest(versions(lake, symbol, start_ns, end_ns))
 
 
-def _versions(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> list[Bar]:
+def versions(lake: Lake, symbol: str, start_ns: int, end_ns: int) -> list[Bar]:
+    """Every version of the bars with a close in (start, end]."""
     return _bars(lake.read("clean", symbol, max(start_ns, 0) + 1, end_ns))
 
 
@@ -171,10 +172,10 @@ def _rows(
 ) -> list[RevisedRow]:
     """Rows that are held, or now can be, and that revised bars change; an hour at a time, up to `until_ns`."""
     causes = sorted({bar.close_time for bar in revised})
-    before, after = _history(symbol), _history(symbol)
+    before, after = hour_history(symbol), hour_history(symbol)
     found: list[RevisedRow] = []
     reach_ns = REACH_NS if until_ns is None or not causes else max(0, until_ns - causes[-1])
-    for start, end, held in _hours(bars_before, lake, symbol, causes, reach_ns):
+    for start, end, held in hours(bars_before, lake, symbol, causes, reach_ns):
         fresh = newest(bar for bar in revised if start < bar.close_time <= end)
         bars = held | fresh
         push(before, held)
@@ -187,12 +188,12 @@ def _rows(
     return found
 
 
-def _history(symbol: str) -> BarHistory:
+def hour_history(symbol: str) -> BarHistory:
     """Room for an hour whose rows are asked for when all of it is in."""
     return BarHistory(symbol, HOUR_NS // SECOND_NS + SECONDS_KEPT, HOUR_NS // MINUTE_NS + MINUTES_KEPT)
 
 
-def _hours(
+def hours(
     bars: ReadBars, lake: Lake, symbol: str, closes: Sequence[int], after_ns: int,
 ) -> Iterator[tuple[int, int, dict[tuple[int, int], Bar]]]:
     """Start, end and bars of each hour, from as far before the first close as a window reaches."""

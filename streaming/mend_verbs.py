@@ -1,4 +1,7 @@
-"""Mend verbs: `candlewick backfill` and `candlewick reconcile`, symbol by symbol, from the witness asked for."""
+"""Mend verbs: `candlewick backfill` and `candlewick reconcile`, symbol by symbol, from the witness asked for.
+
+`backfill --features` asks no witness: it fills in what rows of an older feature set lack, from the bars held.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,21 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
 import httpx
+import pyarrow.compute as pc
 
-from feature_repo.contracts import DAY_NS
+from feature_repo.contracts import DAY_NS, HOUR_NS
+from feature_repo.features import FEATURE_SET
 from feature_repo.lake_reader import Lake
 from feature_repo.settings import LOOPBACK, Settings
-from streaming import lake_history, mend, slow_history
+from streaming import lake_history, lake_quality, mend, slow_history
+from streaming.fill import Filled, fill
 from streaming.lake import LakeWriter
+from streaming.lake_owner import is_owned
 from streaming.past import NothingTold, Past, Witness, klines, of_files, of_raw
 from streaming.revisions import time_text
 from streaming.stretch import Stretch, moment
@@ -59,14 +67,50 @@ def backfill(settings: Settings, given: Asked, days: int) -> dict[str, Any]:
         return dict(asyncio.run(lake_history.run(settings, days, given.symbols)))
     span = _settled(given.span)
     lake, writer = _open(settings)
+    before = lake_quality.told()
     writer.declare()
     found: dict[str, dict[str, Any]] = {}
     for symbol, past in _told(settings, lake, given, span):
         done = mend.backfill(lake, writer, symbol, past)
-        before = found.get(symbol, dict.fromkeys(done, 0))
-        found[symbol] = {**{name: before[name] + done[name] for name in ("told", "bars", "rows")}, "symbol": symbol}
+        so_far = found.get(symbol, dict.fromkeys(done, 0))
+        found[symbol] = {**{name: so_far[name] + done[name] for name in ("told", "bars", "rows")}, "symbol": symbol}
     return {"from": time_text(span.start_ns), "to": time_text(span.end_ns), "source": given.witness,
-            "symbols": [found[symbol] for symbol in given.symbols]}
+            "symbols": [found[symbol] for symbol in given.symbols], "expectations_missed": lake_quality.since(before)}
+
+
+def backfill_features(
+    settings: Settings, symbols: Sequence[str], start: str | None, end: str | None,
+) -> dict[str, Any]:
+    """What rows of the closes in (start, end] lack of this code's features, a UTC day at a time.
+
+    Raises `ValueError` without both times, and while a stream of older code owns the lake: merging, it would drop the
+    columns that it does not know.
+    """
+    if start is None or end is None:
+        raise ValueError("--features: expected --from and --to")
+    span = _settled(Stretch(moment(start), moment(end), tuple(symbols)))
+    lake, writer = _open(settings)
+    if is_owned(settings) and (others := _newest_set(lake)) not in (None, FEATURE_SET):
+        raise ValueError(f"--features: expected the stream to write feature set {FEATURE_SET}, found its newest row "
+                         f"of {others}; restart the stack first")
+    before = lake_quality.told()
+    writer.declare()
+    found = {symbol: Filled(symbol) for symbol in symbols}
+    for part in _days(span):
+        for symbol in symbols:
+            found[symbol].add(fill(lake, writer, symbol, part))
+    return {"from": time_text(span.start_ns), "to": time_text(span.end_ns), "source": "features",
+            "feature_set": FEATURE_SET, "symbols": [each.as_dict() for each in found.values()],
+            "expectations_missed": lake_quality.since(before)}
+
+
+def _newest_set(lake: Lake) -> str | None:
+    """The feature set of the lake's newest row; null when it has none."""
+    hours = [hour for base in lake.bases("features") for hour in islice(lake.hours("features", base), 1)]
+    if not hours:
+        return None
+    rows = lake.rows("features", None, max(hours), max(hours) + HOUR_NS - 1, ["ts_event", "feature_set"])
+    return str(rows["feature_set"][pc.sort_indices(rows["ts_event"])[-1].as_py()].as_py()) if rows.num_rows else None
 
 
 def backfill_context(
@@ -79,7 +123,9 @@ def backfill_context(
     if (start is None) != (end is None):
         raise ValueError("expected both --from and --to; found one of them")
     span = (0, slow_history.FAR_NS) if start is None or end is None else (moment(start), moment(end))
-    return slow_history.backfill(*_open(settings), settings.data_dir, symbols, time.time_ns, span)
+    before = lake_quality.told()
+    done = slow_history.backfill(*_open(settings), settings.data_dir, symbols, time.time_ns, span)
+    return {**done, "expectations_missed": lake_quality.since(before)}
 
 
 def reconcile(settings: Settings, given: Asked, *, dry_run: bool, most_lines: int) -> dict[str, Any]:
@@ -88,6 +134,7 @@ def reconcile(settings: Settings, given: Asked, *, dry_run: bool, most_lines: in
         raise ValueError("expected --from and --to; found neither")
     span = _settled(given.span)
     lake, writer = _open(settings)
+    before = lake_quality.told()
     if not dry_run:
         writer.declare()
     found: dict[str, dict[str, Any]] = {}
@@ -96,7 +143,7 @@ def reconcile(settings: Settings, given: Asked, *, dry_run: bool, most_lines: in
         found[symbol] = mend.joined(found.get(symbol), done.as_dict(most_lines), most_lines)
     return {
         "from": time_text(span.start_ns), "to": time_text(span.end_ns), "source": given.witness, "dry_run": dry_run,
-        "symbols": [found[symbol] for symbol in given.symbols],
+        "symbols": [found[symbol] for symbol in given.symbols], "expectations_missed": lake_quality.since(before),
     }
 
 

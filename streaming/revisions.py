@@ -140,7 +140,7 @@ def revised_rows(
     """Rows at the closes of `bars` whose values differ in a bit between two histories. `causes`: closes revised."""
     ordered = sorted(bars, key=lambda bar: bar.close_time)
     closes = np.array([bar.close_time for bar in ordered], dtype=np.int64)
-    differs = _bits(before.table(closes)) != _bits(after.table(closes))
+    differs = bits(before.table(closes)) != bits(after.table(closes))
     changed = np.flatnonzero(differs.any(axis=1))
     known = [
         ordered[at].model_copy(update={"created": now_ns, "ts_init": now_ns, "provenance": "reconcile"})
@@ -176,5 +176,6 @@ def _is_revised_minute(bar: Bar) -> bool:
     return bar.interval_s == 60 and bar.provenance == "reconcile"
 
 
-def _bits(table: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def bits(table: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Of each value, every NaN the same: equal integers are equal values to the last bit."""
     return np.where(np.isnan(table), np.nan, table).view(np.int64)

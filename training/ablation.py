@@ -26,6 +26,7 @@ from training.bar_files import BarForm, read_bars
 from training.baselines import HAR_LAGS
 from training.card_scores import figure
 from training.dataset import KnownRows, TrainingSet, assemble, kernel_rows, pooled
+from training.datasets import Keep
 from training.evaluation import calibrated_facts, iso
 from training.fitting import FitConfig
 from training.models import MODELS, fit_model
@@ -87,8 +88,11 @@ def withheld(table: TrainingSet, columns: Sequence[str]) -> TrainingSet:
     return replace(table, values_MF=values)
 
 
-def run(plan: Ablation, folder: Path, say: Say) -> Found:
-    """Fit and score what is missing in `folder`; what every family is worth. Raises `ValueError` for bars and plans."""
+def run(plan: Ablation, folder: Path, say: Say, keep: Keep | None = None) -> Found:
+    """Fit and score what is missing in `folder`; what every family is worth. Raises `ValueError` for bars and plans.
+
+    `keep`: what to do with each block's set, of which nothing is withheld.
+    """
     rows = pooled([kernel_rows(bars) for bars in read_bars(plan.files, plan.form)])
     close_ns = np.sort(rows.close_ns)
     blocks = blocks_of(close_ns, plan.blocks, plan.days)
@@ -97,6 +101,8 @@ def run(plan: Ablation, folder: Path, say: Say) -> Found:
     held: dict[str, list[Scored]] = {name: [] for name in (WHOLE, *families())}
     for b, block in enumerate(blocks):
         table = assemble(rows, windows_before(close_ns, block))
+        if keep is not None:
+            keep(table)
         for name, scored in _of_block(plan, table, place, b, say):
             held[name].append(scored)
     return {

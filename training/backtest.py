@@ -10,6 +10,10 @@ what it turns over. Each trade stakes 1 / h of its symbol's capital, which is th
 symbol are open at once, exposure is at most 1, and results add up instead of compounding. Capital is shared equally
 between symbols. A decision whose entry or exit has no price is no trade; it is counted.
 
+`quotes.one_at_a_time()` is the other way to hold longer than a minute: a decision while a trade of its symbol is open
+is passed over and counted, and a trade stakes the symbol's whole capital. Which trades are made then is known without
+looking ahead: one whose exit turns out to have no price keeps later ones away all the same.
+
 Shapes: N decisions · T trades · E minutes of the equity curve.
 """
 
@@ -23,7 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_repo.contracts import DAY_NS, MINUTE_NS
+from feature_repo.contracts import MINUTE_NS
+from training.day_blocks import day_of
 from training.edge import Floats, Ints, Sides
 from training.scored import Scored
 
@@ -44,6 +49,8 @@ class Quotes:
     """Open of the next minute."""
     exit_N: Floats
     """Close of minute t + h."""
+    is_one_at_a_time: bool = False
+    """Whether a decision is passed over while a trade of its symbol is open."""
 
     @classmethod
     def of(cls, scored: Scored, horizon_min: int) -> Quotes:
@@ -58,10 +65,14 @@ class Quotes:
         exits = _at(close_ns, closes, close_ns + horizon_min * MINUTE_NS)
         return cls(horizon_min, np.full(len(close_ns), symbol), close_ns, closes, entry, exits)
 
+    def one_at_a_time(self) -> Quotes:
+        """The same prices for whoever holds at most one position of a symbol; of one minute it changes nothing."""
+        return replace(self, is_one_at_a_time=True)
+
     @property
     def days(self) -> Ints:
         """UTC day number of each decision: the blocks of every bootstrap."""
-        return self.decision_ns_N // DAY_NS
+        return day_of(self.decision_ns_N)
 
     @cached_property
     def day_names(self) -> Ints:
@@ -76,7 +87,7 @@ class Quotes:
     @property
     def stake(self) -> float:
         """Share of the capital behind one trade."""
-        return 1.0 / (self.horizon_min * len(self.symbols))
+        return 1.0 / ((1 if self.is_one_at_a_time else self.horizon_min) * len(self.symbols))
 
     def per_symbol(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         """Each symbol with the mask of its decisions."""
@@ -114,6 +125,8 @@ class Trades:
     """How many there were, traded or not."""
     left_out: int
     """Decisions for a trade whose entry or exit has no price."""
+    passed_over: int = 0
+    """Decisions for a trade while another was open."""
 
     def __len__(self) -> int:
         return len(self.side_T)
@@ -128,7 +141,7 @@ class Trades:
 
     @property
     def days(self) -> Ints:
-        return self.decision_ns_T // DAY_NS
+        return day_of(self.decision_ns_T)
 
     @property
     def gross_bps(self) -> Floats:
@@ -165,11 +178,28 @@ def trade(quotes: Quotes, sides_N: Sides, cost_per_side_bps: float) -> Trades:
         raise ValueError(f"expected {len(quotes.entry_N)} sides of -1, 0 or 1, found {sides_N.shape} of "
                          f"{np.unique(sides_N)[:5].tolist()}")
     asked = sides_N != 0
-    done = asked & np.isfinite(quotes.entry_N) & np.isfinite(quotes.exit_N)
+    could = asked & np.isfinite(quotes.entry_N)
+    entered = _apart(quotes, could) if quotes.is_one_at_a_time else could
+    done = entered & np.isfinite(quotes.exit_N)
+    over = int(could.sum() - entered.sum())
     return Trades(
         quotes.horizon_min, cost_per_side_bps, quotes.symbol_N[done], quotes.decision_ns_N[done], sides_N[done],
-        quotes.entry_N[done], quotes.exit_N[done], len(sides_N), int(asked.sum() - done.sum()),
+        quotes.entry_N[done], quotes.exit_N[done], len(sides_N), int(asked.sum() - done.sum()) - over, over,
     )
+
+
+def _apart(quotes: Quotes, could_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Of the trades that could be entered each symbol's first, the first decided when that one has ended, and so on."""
+    entered_N = np.zeros_like(could_N)
+    for _, own in quotes.per_symbol():
+        places = np.flatnonzero(own & could_N)
+        decided = quotes.decision_ns_N[places]
+        free = np.searchsorted(decided, decided + quotes.horizon_min * MINUTE_NS).tolist()
+        at = 0
+        while at < len(places):
+            entered_N[places[at]] = True
+            at = free[at]
+    return entered_N
 
 
 @dataclass(frozen=True)
@@ -200,7 +230,7 @@ class Equity:
 
     def daily(self) -> tuple[Ints, Floats]:
         """UTC day numbers and the equity at the last minute of each. A minute closing at 00:00 ends its day."""
-        days = (self.minute_ns_E - 1) // DAY_NS
+        days = day_of(self.minute_ns_E)
         last = np.flatnonzero(np.append(np.diff(days) != 0, True))
         return days[last], self.net_bps_E[last]
 

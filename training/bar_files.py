@@ -7,12 +7,13 @@ A file has a column of times and `open`, `high`, `low`, `close`, `volume` (lette
 `quote_volume`, `taker_buy_volume`, `symbol` and `source`. The time column is `open_time`, `close_time` or, taken as the
 bar's open as most venues and libraries publish it, one of `TIME_COLUMNS`; anything else is named by `BarForm`. Times
 are UTC: timestamps, ISO 8601 text or integers since 1970 whose unit is told by their size. A missing minute is a gap
-and stays one. Everything that cannot be right is refused with what was expected, what was found and what to do.
+and stays one. A file without volumes can be evaluated on where `BarForm(columns={"volume": ""})` says so. Everything
+that cannot be right is refused with what was expected, what was found and what to do.
 """
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,8 +23,9 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_repo.contracts import MINUTE_NS, SECOND_NS, Source
+from feature_repo.contracts import MINUTE_NS, SECOND_NS, SYMBOL_PATTERN, Source
 from feature_repo.grid import Floats, Ints
+from training.bar_tables import NEEDED, OPTIONAL, bar_table
 from training.klines import SYMBOL, MinuteBars
 
 if TYPE_CHECKING:
@@ -37,8 +39,6 @@ TIME_COLUMNS: Mapping[str, Label] = {
 }
 """Time columns known by name and what they are taken to be, the first that is there."""
 _SAY_WHICH = frozenset({"open_time", "close_time"})
-NEEDED = ("open", "high", "low", "close", "volume")
-OPTIONAL = ("quote_volume", "taker_buy_volume")
 EARLIEST_NS, LATEST_NS = 1_230_768_000 * SECOND_NS, 4_102_444_800 * SECOND_NS
 """2009-01-01, before which nothing traded, to 2100-01-01: in this range a time's unit is told by its size."""
 LAST_MS_OF_A_MINUTE = {MINUTE_NS - 1_000_000, MINUTE_NS - 1_000, MINUTE_NS - 1}
@@ -56,7 +56,7 @@ class BarForm:
     unit: Unit | None = None
     """Of integer times; None: told by their size."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Field → the file's own name of it."""
+    """Field → the file's own name of it; a volume whose name is empty is one that the files do not have."""
     symbol: str = SYMBOL
     """Of files that neither have a `symbol` column nor are given as SYMBOL=FILE."""
     source: Source = "live"
@@ -73,6 +73,9 @@ class BarForm:
                 f"expected --column FIELD=NAME with a field of {', '.join((*NEEDED, *OPTIONAL, 'symbol'))}, "
                 f"found {', '.join(sorted(unknown))}",
             )
+        if nameless := [f for f, name in self.columns.items() if not name and f not in ("volume", *OPTIONAL)]:
+            raise ValueError(f"expected the file's name of {nameless[0]} in --column {nameless[0]}=NAME, found none; "
+                             "only a volume may be missing")
 
 
 def parse_time(text: str) -> int:
@@ -83,20 +86,36 @@ def parse_time(text: str) -> int:
     """
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        at_ns = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6) * 1_000
+    except (ValueError, OverflowError):
         raise ValueError(f"expected a time such as 2025-07-11 or 2025-07-11T12:00Z, found {text}") from None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return round(at.timestamp() * 1e6) * 1_000
+    if not EARLIEST_NS <= at_ns < LATEST_NS:
+        raise ValueError(f"expected a time between 2009 and 2100, found {text}")
+    return at_ns
 
 
-def read_bars(files: Sequence[str | Path], form: BarForm | None = None) -> list[MinuteBars]:
-    """Bars by symbol, each ascending by close. Raises `ValueError` for what is not as the module says."""
+def read_bars(
+    files: Sequence[str | Path], form: BarForm | None = None, *, volume_needed: bool = True,
+) -> list[MinuteBars]:
+    """Bars by symbol, each ascending by close. Raises `ValueError` for what is not as the module says.
+
+    `volume_needed`: a model that learnt of bars without volumes would be another where they are there.
+    """
     form = form or BarForm()
     if not files:
         raise ValueError("expected at least one file of bars, found none")
     read = [bars for name in files for bars in _of_file(name, form)]
     symbols = sorted({bars.symbol for _, bars in read})
-    return [_joined([each for each in read if each[1].symbol == symbol], form) for symbol in symbols]
+    found = [_joined([each for each in read if each[1].symbol == symbol], form) for symbol in symbols]
+    if volume_needed and (lacking := [bars.symbol for bars in found if without_volume(bars)]):
+        raise ValueError(f"expected volumes to learn from, found none above 0 of {', '.join(lacking)}; bars without "
+                         "them can only be evaluated on")
+    return found
+
+
+def without_volume(bars: MinuteBars) -> bool:
+    """Whether it was said that there is none, or none was ever traded."""
+    return not (bars.columns["volume"] > 0).any()
 
 
 def until(bars: MinuteBars, last_ns: int) -> MinuteBars:
@@ -113,18 +132,26 @@ Named = tuple[str, MinuteBars]
 
 def _of_file(named: str | Path, form: BarForm) -> list[Named]:
     symbol, path = _symbol_and_path(named, form)
-    table = _table(path, form)
+    table = bar_table(path, form.columns)
     close_ns = _closes(table, path.name, form)
     symbols = table["symbol"].astype(str).to_numpy() if "symbol" in table else np.full(len(table), symbol)
     _check_source(table, path.name, form)
     columns = {name: _numbers(table, name, path.name) for name in (*NEEDED, *OPTIONAL) if name in table}
     found = []
     for name in dict.fromkeys(symbols.tolist()):
+        _check_symbol(name, path.name)
         own = symbols == name
         bars = MinuteBars(name, form.source, close_ns[own], {k: v[own] for k, v in columns.items()})
         _check(bars, path.name)
         found.append((path.name, bars))
     return found
+
+
+def _check_symbol(symbol: str, name: str) -> None:
+    if not re.fullmatch(SYMBOL_PATTERN, symbol):
+        near = re.sub(r"[^A-Z0-9.-]", "", symbol.upper()) or "BTCUSDT"
+        raise ValueError(f"{name}: expected a symbol of capitals, digits, dots and dashes, found {symbol!r}; write it "
+                         f"as {near}")
 
 
 def _symbol_and_path(named: str | Path, form: BarForm) -> tuple[str, Path]:
@@ -133,50 +160,6 @@ def _symbol_and_path(named: str | Path, form: BarForm) -> tuple[str, Path]:
     if separator and not Path(text).exists() and "/" not in symbol:
         return symbol, Path(rest)
     return form.symbol, Path(text)
-
-
-def _table(path: Path, form: BarForm) -> pd.DataFrame:
-    """The file's columns under our names."""
-    import pandas as pd
-
-    if not path.is_file():
-        raise ValueError(f"{path}: expected a file of bars, found {'a folder' if path.is_dir() else 'nothing'}")
-    is_csv = any(suffix in {".csv", ".txt"} for suffix in path.suffixes)
-    try:
-        table = pd.read_csv(path) if is_csv else pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
-        raise ValueError(f"{path.name}: expected {'CSV with a header line' if is_csv else 'Parquet'}, found neither "
-                         f"bars nor a table ({error}); CSV files are told by .csv in their name") from error
-    if table.empty:
-        raise ValueError(f"{path.name}: expected bars, found no row")
-    names = _names(table, path.name, form)
-    # A column that is named otherwise takes the place of one that has our name.
-    hidden = [column for column in table.columns if column in names.values() and names.get(column) != column]
-    table = table.drop(columns=hidden).rename(columns=names)
-    if "symbol" in table:
-        nameless = int((table["symbol"].isna() | (table["symbol"].astype(str).str.strip() == "")).sum())
-        if nameless:
-            raise ValueError(f"{path.name}: expected a symbol in every row, found {nameless} without; fill it in")
-    return table
-
-
-def _names(table: pd.DataFrame, name: str, form: BarForm) -> dict[str, str]:
-    """The file's names → ours."""
-    own = [str(column) for column in table.columns]
-    lower = {column.lower(): column for column in own}
-    names = {}
-    for wanted in (*NEEDED, *OPTIONAL, "symbol", "source"):
-        named = form.columns.get(wanted)
-        if named is not None and named not in own:
-            raise ValueError(f"{name}: expected a column {named} for {wanted}, found {', '.join(own)}")
-        if (found := named or lower.get(wanted)) is not None:
-            names[found] = wanted
-    if missing := [wanted for wanted in NEEDED if wanted not in names.values()]:
-        near = {m: close for m in missing if (close := difflib.get_close_matches(m, lower, 1, 0.5))}
-        hint = " ".join(f"--column {m}={lower[close[0]]}" for m, close in near.items()) or "--column FIELD=NAME"
-        raise ValueError(f"{name}: expected columns {', '.join(NEEDED)}, found {', '.join(own)} "
-                         f"(no {', '.join(missing)}); say which it is by {hint}")
-    return names
 
 
 def _closes(table: pd.DataFrame, name: str, form: BarForm) -> Ints:
@@ -223,6 +206,8 @@ def _times(table: pd.DataFrame, column: str, name: str, form: BarForm) -> Ints:
     times = table[column]
     if times.isna().any():
         raise ValueError(f"{name}: expected a time in every row, found {int(times.isna().sum())} without in {column}")
+    if not pd.api.types.is_datetime64_any_dtype(times) and times.astype(str).str.fullmatch(r"\d{9,19}").all():
+        times = times.astype("int64")  # whole numbers written as text
     if pd.api.types.is_numeric_dtype(times):
         return _of_numbers(times.to_numpy(), column, name, form)
     try:
@@ -287,8 +272,9 @@ def _check(bars: MinuteBars, name: str) -> None:
     """Order, spacing and values of one symbol's bars of a file. Raises `ValueError` at the first thing wrong."""
     _check_order(bars, name)
     columns, close_ns = bars.columns, bars.close_ns
+    needed = [name for name in NEEDED if name in columns]
     faults = {
-        f"a number in {', '.join(NEEDED)}": ~np.isfinite(np.column_stack([columns[n] for n in NEEDED])).all(axis=1),
+        f"a number in {', '.join(needed)}": ~np.isfinite(np.column_stack([columns[n] for n in needed])).all(axis=1),
         "prices above 0": (np.column_stack([columns[n] for n in NEEDED[:4]]) <= 0).any(axis=1),
         "finite volumes of at least 0": _bad_volumes(columns),
         "high ≥ open, close ≥ low": (columns["high"] < np.maximum(columns["open"], columns["close"]))
@@ -297,7 +283,7 @@ def _check(bars: MinuteBars, name: str) -> None:
     for expected, wrong in faults.items():
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
-            row = ", ".join(f"{n} {columns[n][first]:g}" for n in NEEDED)
+            row = ", ".join(f"{n} {columns[n][first]:g}" for n in needed)
             raise ValueError(
                 f"{name}: expected {expected} in every bar, found {row} in the minute closing {_iso(close_ns[first])} "
                 f"and {int(wrong.sum()) - 1} more; correct or delete those rows (a missing minute is a gap)",
@@ -306,8 +292,11 @@ def _check(bars: MinuteBars, name: str) -> None:
 
 def _bad_volumes(columns: Mapping[str, Floats]) -> NDArray[np.bool_]:
     """Where one is negative or infinite; an optional one may be unknown."""
-    volumes = np.column_stack([columns[name] for name in columns if name.endswith("volume")])
-    return np.asarray(((volumes < 0) | np.isinf(volumes)).any(axis=1))
+    found = np.zeros(len(columns["close"]), dtype=bool)
+    for name in columns:
+        if name.endswith("volume"):
+            found |= (columns[name] < 0) | np.isinf(columns[name])
+    return found
 
 
 def _check_order(bars: MinuteBars, name: str) -> None:
@@ -344,7 +333,7 @@ def _column(bars: MinuteBars, name: str) -> Floats:
     """A field; what a file does not have is as `training.klines` says."""
     if name in bars.columns:
         return bars.columns[name]
-    if name == "quote_volume":
+    if name == "quote_volume" and "volume" in bars.columns:
         typical = (bars.columns["high"] + bars.columns["low"] + bars.columns["close"]) / 3
         return bars.columns["volume"] * typical
     return np.full(len(bars.close_ns), np.nan)

@@ -1,7 +1,7 @@
 """Calibration: makes forecasts mean what they say, fitted on rows the weights never saw, then kept inside the graph.
 
 Volatility: one factor per horizon so that mean(y² / f²) = 1. Band: conformal shift so that 10 % fall below and 10 %
-above. Chances: Platt's logistic map (Platt 1999). Edge: slope 1 through the origin. λ(age): what is left of the
+above. Chances: Platt's logistic map (Platt 1999). Edges: slope 1 through the origin. λ(age): what is left of the
 direction's skill when the row behind it is `age` old, measured by forecasting from older rows.
 
 Rows count by their recency, half at every `HALF_LIFE_DAYS` before the newest: markets change their level, and the model
@@ -20,7 +20,7 @@ from feature_repo.contracts import DAY_NS
 from feature_repo.features import SEQUENCE_LENGTH
 from feature_repo.grid import Floats, Ints
 from training.dataset import TrainingSet
-from training.edge import EdgeSlope, edge_slope
+from training.edge import STEEPEST, STEEPEST_15, EdgeSlope, edge_slope
 from training.fitting import BAND, raw_outputs
 from training.forecaster import CHANCES, Forecaster, Raw, edge_bps
 from training.targets import HORIZONS
@@ -50,6 +50,10 @@ class Calibration:
     """The same by horizon in minutes."""
     rows: int
     half_life_days: float
+    edge_slope_15m: float
+    """Of the return over 15 minutes; at most 2√15 is used."""
+    edge_slope_15m_free: float
+    edge_slope_15m_error: float
 
 
 def calibrate(model: Forecaster, table: TrainingSet) -> Calibration:
@@ -63,13 +67,15 @@ def calibrate(model: Forecaster, table: TrainingSet) -> Calibration:
     model.ln_scale_K.copy_(torch.from_numpy(np.log(factors)))
     model.ln_band_2.copy_(torch.from_numpy(shift))
     model.platt_62.copy_(torch.tensor([platt[name] for name in CHANCES]))
-    edge = _edge_slope(model, raw, table, at, weight)
+    edge, edge_15 = _edge_slopes(model, raw, table, at, weight)
     model.edge_slope.fill_(edge.used)
+    model.edge_slope_15.fill_(edge_15.used)
     bounds = [_return_interval(raw, factors, table, k, at, weight) for k in range(len(HORIZONS))]
     return Calibration(
         factors.tolist(), shift.tolist(), {name: list(pair) for name, pair in platt.items()},
         float(model.edge_slope), edge.slope, edge.standard_error, staleness(_logits(raw, "up"), table, at), bounds[1],
         {str(h): b for h, b in zip(HORIZONS, bounds, strict=True)}, len(at), HALF_LIFE_DAYS,
+        float(model.edge_slope_15), edge_15.slope, edge_15.standard_error,
     )
 
 
@@ -141,15 +147,22 @@ def staleness(up_logit: Floats, table: TrainingSet, at: Ints) -> dict[str, Any]:
 
 
 def _logits(raw: Raw, name: str) -> Floats:
-    return np.asarray(raw.logits()[CHANCES.index(name)].double().numpy())
+    return np.asarray(raw.logits_BC[:, CHANCES.index(name)].double().numpy())
 
 
-def _edge_slope(model: Forecaster, raw: Raw, table: TrainingSet, at: Ints, weight: Floats) -> EdgeSlope:
+def _edge_slopes(
+    model: Forecaster, raw: Raw, table: TrainingSet, at: Ints, weight: Floats,
+) -> tuple[EdgeSlope, EdgeSlope]:
+    """Of one minute and of 15; a row whose 15 minutes have a hole counts for the first alone."""
     with torch.no_grad():
-        up_B = torch.sigmoid(model.platt_62[0, 0] * raw.up_B + model.platt_62[0, 1])
-        flat_B = torch.sigmoid(model.platt_62[1, 0] * raw.flat_B + model.platt_62[1, 1])
-        edge = edge_bps(up_B, flat_B, torch.exp(raw.ln_f_BK[:, 0] + model.ln_scale_K[0])).double().numpy()
-    return edge_slope(edge, 1e4 * table.targets["return_1"][at], table.close_ns[at] // DAY_NS, weight)
+        up_B = torch.sigmoid(model.platt_62[0, 0] * raw.logits_BC[:, 0] + model.platt_62[0, 1])
+        flat_B = torch.sigmoid(model.platt_62[1, 0] * raw.logits_BC[:, 1] + model.platt_62[1, 1])
+        f_BK = torch.exp(raw.ln_f_BK + model.ln_scale_K)
+        edges = [edge_bps(up_B, flat_B, f_BK[:, k], h).double().numpy() for k, h in ((0, 1), (1, 15))]
+    days = table.days(at)
+    realised = [1e4 * table.targets[name][at] for name in ("return_1", "return_15")]
+    return (edge_slope(edges[0], realised[0], days, weight, STEEPEST),
+            edge_slope(edges[1], realised[1], days, weight, STEEPEST_15))
 
 
 def _return_interval(raw: Raw, factors: Floats, table: TrainingSet, k: int, at: Ints, weight: Floats) -> float:

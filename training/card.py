@@ -21,6 +21,11 @@ Trained on one-minute bars that were given as files: {files}. They hold {symbols
 `{source}`, {first} to {last} UTC. Whose figures they are and under which licence, whoever gave them knows; no market
 data are included in the artefact."""
 
+LAKE_STATEMENT = """\
+Trained on what the deployment's own lake holds of {symbols}, source `{source}`, {first} to {last} UTC: feature
+rows as they were known at each minute's decision, and the bars that came after it. They are the venue's figures, under
+its terms; no market data are included in the artefact."""
+
 SIMULATED_STATEMENT = "Trained on a simulated market. Its scores say that the programme runs, and nothing else."
 
 RECORDED_STATEMENT = "Recorded data, not a live history: such a model never enters the default registry."
@@ -104,13 +109,15 @@ def model_card(meta: Scores) -> str:
 
 
 def statement(meta: Scores) -> str:
-    """Where the training data come from: the data folder, files by name, or a market that is not real."""
+    """Where the training data come from: data folder, files by name, the lake, or a market that is not real."""
     dataset, source = meta["dataset"], meta["source"]
     first, last = (text[:16].replace("T", " ") for text in dataset["span"])
     known = {"symbols": _symbols(meta), "source": source, "first": first, "last": last}
     not_live = {"simulated": SIMULATED_STATEMENT, "recording": RECORDED_STATEMENT}.get(source, "")
     if dataset["files"]:
         return " ".join(filter(None, (FILES_STATEMENT.format(files=", ".join(dataset["files"]), **known), not_live)))
+    if dataset.get("recipe", {}).get("lake"):
+        return " ".join(filter(None, (LAKE_STATEMENT.format(**known), not_live)))
     return not_live or DATA_STATEMENT.format(**known)
 
 

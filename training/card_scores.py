@@ -127,13 +127,15 @@ def money(report: Found) -> str:
     for h, found in report["pnl"].items():
         rows += [[f"{h} min", name.replace("_", " "), *_trades(found["strategies"][name])]
                  for name in ("model", "model_every_minute", "momentum", "reversal") if name in found["strategies"]]
+        if alone := found["strategies"].get("model", {}).get("one_at_a_time"):
+            rows.append([f"{h} min", "model, one position at a time", *_trades(alone)])
     costs = report["pnl"]["1"]["costs"]["per_side_bps"]
     columns = ("horizon", "strategy", "trades", "share of minutes", "gross bps a trade", f"net at {costs:g} bps a side",
                "break-even cost, bps a side")
-    largest = report["pnl"]["1"]["largest_edge_bps"]
-    if largest is None:
-        return _table(columns, rows)
-    return f"{_table(columns, rows)}\n\nThe largest expected edge was {largest:.2f} bps; a trade costs {2 * costs:.2f}."
+    largest = {h: found["largest_edge_bps"] for h, found in report["pnl"].items()}
+    edges = " and ".join(f"{bps:.2f} bps over {h} min" for h, bps in largest.items() if bps is not None)
+    told = f"\n\nThe largest expected edge was {edges}; a trade costs {2 * costs:.2f}." if edges else ""
+    return f"{_table(columns, rows)}{told}"
 
 
 def _trades(strategy: Found) -> list[str]:

@@ -63,8 +63,8 @@ def beside(champion: Champion, table: TrainingSet, scored: Scored) -> tuple[Besi
     meta = read_meta(champion.folder)
     version, lacking = str(meta["version"]), _lacking(meta, table)
     if champion.why_not:
-        why = Beside(None, f"{version} is not compared: {champion.why_not}", lacking)
-        return why, {"version": version, "not_compared": champion.why_not}
+        told: dict[str, Any] = {"version": version, "not_compared": champion.why_not}
+        return Beside(None, f"{version} is not compared: {champion.why_not}", lacking), told
     at = table.part("test")
     seen = learnt_from(meta, table, at)
     chosen = ~seen if len(np.unique(table.days(at[~seen]))) >= COMPARED_DAYS else np.ones(len(at), dtype=bool)

@@ -23,11 +23,12 @@ from feature_repo.progress import Say
 from training.bar_files import BarForm, parse_time, read_bars
 from training.card_scores import figure
 from training.dataset import PARTS, TrainingSet, assemble, kernel_rows, pooled
+from training.datasets import Keep
 from training.day_blocks import DayBlocks
 from training.evaluation import calibrated_facts, iso
 from training.fitting import FitConfig
 from training.klines import stretches
-from training.models import fit_model
+from training.models import fit_model, refuse_unknown
 from training.scored import Scored
 from training.scores import RISK_ALERT, differences, scores
 from training.scoring import model_answers, scored_rows
@@ -58,11 +59,17 @@ class Crash:
                              f"{iso(self.last_ns)}")
 
 
-def run(crash: Crash, model: str, config: FitConfig, say: Say) -> Found:
-    """Fit on what came before, judge the stretch. Raises `ValueError` for bars without the crash or a past."""
+def run(crash: Crash, model: str, config: FitConfig, say: Say, keep: Keep | None = None) -> Found:
+    """Fit on what came before, judge the stretch. Raises `ValueError` for bars without the crash or a past.
+
+    `keep`: what to do with the set before it is fitted on.
+    """
+    refuse_unknown(model)
     say(f"reading {len(crash.files)} files of bars")
     rows = pooled([kernel_rows(bars) for bars in read_bars(crash.files, crash.form)])
     table = assemble(rows, windows_before(np.sort(rows.close_ns), judged_span(np.sort(rows.close_ns), crash)))
+    if keep is not None:
+        keep(table)
     say(f"{table.counts['train']:,} rows to learn from, {table.counts['test']:,} to judge")
     scored = {name: _scored(name, table, config, say) for name in dict.fromkeys((model, "har"))}
     found = {"model": model, "seed": config.seed, "set": table.identity,

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,15 @@ PURGE_NS = max(HORIZONS) * MINUTE_NS
 """A label looks as far ahead as this."""
 CUTS = "minutes after the embargo/v2"
 """Names the rule of `Windows.between`; part of the identity of a set."""
+CALIBRATION_SHARE = 0.15
+"""Of the rows that a test leaves: the last of them stop the fit, choose the seed and calibrate."""
 MIN_KNOWN = 0.8
 """A sequence with more than 20 % masked is tier 3 at best: not trained on, not scored."""
+RULES: Mapping[str, Any] = {
+    "feature_set": FEATURE_SET, "features": FORECAST_BAR, "labels": LABELS, "sequence_length": SEQUENCE_LENGTH,
+    "min_known": MIN_KNOWN, "cuts": CUTS,
+}
+"""What this code makes a set of rows by; part of its identity."""
 Singles = NDArray[np.float32]
 FORECAST_COLUMNS = [FEATURE_NAMES.index(name) for name in FORECAST_BAR]
 
@@ -52,6 +59,20 @@ class Split:
     """The next share: early stopping, choice of seed, calibration. The rest is the test."""
     embargo_ns: int = DAY_NS
     """Left out after each cut: the longest feature window is a day. Labels that cross a cut are purged."""
+
+    @classmethod
+    def testing(cls, share: float) -> Split:
+        """The newest `share` of the rows is the test; the last `CALIBRATION_SHARE` of the rest calibrates.
+
+        Raises `ValueError` for a share that leaves no test or more test than anything else.
+
+        >>> Split.testing(0.2)
+        Split(train=0.68, calibration=0.12, embargo_ns=86400000000000)
+        """
+        if not 0 < share <= 0.5:
+            raise ValueError(f"expected a test share above 0 and up to 0.5, found {share:g}")
+        rest = 1 - share
+        return cls(round(rest * (1 - CALIBRATION_SHARE), 9), round(rest * CALIBRATION_SHARE, 9))
 
     def windows(self, close_ns: Ints) -> Windows:
         """The parts of rows with these closes, ascending. Raises `ValueError` when they are too few for three."""
@@ -161,6 +182,8 @@ class TrainingSet:
     windows: Windows
     place: Ints
     """(N,): where on the grid each known row lies."""
+    split: Split | Windows
+    """What the parts were made by."""
 
     @property
     def symbol_M(self) -> NDArray[np.str_]:  # noqa: N802 - an array's name ends in its shape
@@ -225,8 +248,13 @@ def context_as_known(bars: MinuteBars) -> Floats:
     return np.where(place >= 0, values[np.maximum(place, 0)], np.nan)
 
 
-def assemble(rows: KnownRows, split: Split | Windows | None = None) -> TrainingSet:
-    """Dense grid, targets, split and identity of a set. Raises `ValueError` when a part of it has no row."""
+def assemble(
+    rows: KnownRows, split: Split | Windows | None = None, absent: Collection[str] = (),
+) -> TrainingSet:
+    """Dense grid, targets, split and identity of a set. Raises `ValueError` when a part of it has no row.
+
+    `absent` are inputs that the bars cannot have, whatever their history: of what is masked they are no part.
+    """
     split = split or Split()
     windows = split.windows(np.sort(rows.close_ns))
     place = dense_places(rows.close_ns, tuple(count for _, count in rows.lengths))
@@ -237,13 +265,13 @@ def assemble(rows: KnownRows, split: Split | Windows | None = None) -> TrainingS
     values = np.full((size, rows.values.shape[1]), np.nan, dtype=np.float32)
     values[place] = rows.values
     outcomes = targets(closes, _dense(place, size, rows.opens), context)
-    parts, counts = _parts(rows, place, windows, _usable(values, closes), _labelled(outcomes))
+    parts, counts = _parts(rows, place, windows, _usable(values, closes, absent), _labelled(outcomes))
     for name, label in outcomes.items():
         counts[f"null_{name}"] = int(np.isnan(label[place]).sum())
-    identity = _identity(rows, split)
+    identity = _identity(rows, split, absent)
     return TrainingSet(
         rows, close_ns, values, context.astype(np.float32), closes, outcomes, parts, identity, counts,
-        windows, place,
+        windows, place, split,
     )
 
 
@@ -264,9 +292,9 @@ def _dense(place: Ints, size: int, column: Floats) -> Floats:
     return dense
 
 
-def _usable(values: Singles, closes: Floats) -> NDArray[np.bool_]:
+def _usable(values: Singles, closes: Floats, absent: Collection[str] = ()) -> NDArray[np.bool_]:
     """Rows whose sequence is known enough and that every minute follows which a target looks at."""
-    known = np.isfinite(values).mean(axis=1)
+    known = np.isfinite(values)[:, [name not in absent for name in FORECAST_BAR]].mean(axis=1)
     sums = np.cumsum(np.concatenate([[0.0], known]))
     share = np.zeros(len(values))
     share[SEQUENCE_LENGTH - 1:] = (sums[SEQUENCE_LENGTH:] - sums[:-SEQUENCE_LENGTH]) / SEQUENCE_LENGTH
@@ -298,17 +326,17 @@ def _parts(
     if wanting := [name for name, span in zip(PARTS, windows.spans(), strict=True) if span and not counts[name]]:
         raise ValueError(
             f"expected rows in every part of the split, found {counts} (none in {', '.join(wanting)}); give more days "
-            "of history",
+            f"of history: a row is used where {MIN_KNOWN:.0%} of what its {SEQUENCE_LENGTH} minutes say is known and "
+            f"each of the {max(HORIZONS)} minutes after it has a bar",
         )
     left_out = {"left_out": len(place) - sum(counts.values()), "embargo_or_purged": int((part < 0).sum())}
     return dense, {**counts, "rows": len(place), **left_out}
 
 
-def _identity(rows: KnownRows, split: Split | Windows) -> str:
+def _identity(rows: KnownRows, split: Split | Windows, absent: Collection[str]) -> str:
     """Hash of everything that decides the set's content."""
     facts = {
-        "content": rows.content, "symbol": rows.symbol, "source": rows.source, "feature_set": FEATURE_SET,
-        "features": FORECAST_BAR, "labels": LABELS, "split": asdict(split), "sequence_length": SEQUENCE_LENGTH,
-        "min_known": MIN_KNOWN, "cuts": CUTS,
+        "content": rows.content, "symbol": rows.symbol, "source": rows.source, "split": asdict(split), **RULES,
+        **({"absent": sorted(absent)} if absent else {}),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -30,6 +30,9 @@ CERTAIN_T = 3.0
 Of many days: of few, whose spread is itself a guess, as many more as are as rare (`certainty`)."""
 STEEPEST = 2.0
 """A slope above this is not believed: no model is that shy, a thin calibration slice is that noisy."""
+STEEPEST_15 = STEEPEST * math.sqrt(15)
+"""The same at 15 minutes. There an edge is the next minute's odds over √15 times a minute's reach, while a drift that
+goes on for all 15 minutes goes 15 times as far as in one."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,19 @@ class EdgeSlope:
     """Clustered by day: minutes of a day are not independent."""
     days: int
     used: float
-    """The factor that edges are multiplied by: 0 where the slope may be chance, at most `STEEPEST`."""
+    """The factor that edges are multiplied by: 0 where the slope may be chance, at most the steepest believed."""
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
 
 
-def edge_slope(edge_bps: Floats, realised_bps: Floats, days: Ints, weight: Floats | None = None) -> EdgeSlope:
+def edge_slope(
+    edge_bps: Floats, realised_bps: Floats, days: Ints, weight: Floats | None = None, steepest: float = STEEPEST,
+) -> EdgeSlope:
     """Slope through the origin with a standard error clustered by day (Liang & Zeger 1986). All (N,); NaN is left out.
 
     `weight` counts rows, e.g. by their recency. Fewer than two days, or edges that are all 0, prove nothing: used = 0.
+    Returns over several minutes overlap: within a day the clusters allow for it, between days only midnight's do.
     """
     known = np.isfinite(edge_bps) & np.isfinite(realised_bps)
     x, y = edge_bps[known], realised_bps[known]
@@ -64,7 +70,7 @@ def edge_slope(edge_bps: Floats, realised_bps: Floats, days: Ints, weight: Float
     scores = np.bincount(day, weights=w * x * (y - slope * x))
     error = float(np.sqrt(len(names) / (len(names) - 1) * np.sum(scores**2)) / power)
     sure = slope > 0 and certainty(slope, error, len(names)) > CERTAIN_T
-    return EdgeSlope(slope, error, len(names), min(slope, STEEPEST) if sure else 0.0)
+    return EdgeSlope(slope, error, len(names), min(slope, steepest) if sure else 0.0)
 
 
 def certainty(slope: float, standard_error: float, days: int) -> float:

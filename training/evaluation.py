@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_repo.contracts import DAY_NS
+from feature_repo.features import FORECAST_BAR
 from feature_repo.grid import Ints
 from feature_repo.settings import Settings
 from training import registry
-from training.bar_files import BarForm, read_bars
+from training.bar_files import BarForm, parse_time, read_bars, without_volume
 from training.calibration import calibrate
 from training.card import read_meta
 from training.costs import CostModel
-from training.dataset import Span, TrainingSet, Windows, assemble, kernel_rows, pooled
+from training.dataset import Singles, Span, TrainingSet, Windows, assemble, kernel_rows, pooled
 from training.export import verify
 from training.fitting import FitConfig
 from training.forecaster import Forecaster
@@ -36,7 +37,7 @@ from training.pnl import compare
 from training.red_flags import red_flags
 from training.scored import Scored
 from training.scores import differences, scores
-from training.scoring import Facts, artefact_answers, model_answers, scored_rows, set_columns
+from training.scoring import EDGES, Facts, artefact_answers, model_answers, scored_rows, set_columns
 from training.targets import HORIZONS
 
 WARM_UP_NS = 32 * DAY_NS
@@ -71,7 +72,7 @@ class Request:
     form: BarForm = field(default_factory=BarForm)
     start_ns: int | None = None
     end_ns: int | None = None
-    """Decisions whose minute closes within [start, end]."""
+    """Decisions on minutes that lie between them: each begins at the start or later and closes at the end or before."""
     baselines: bool = False
     train_files: Sequence[str | Path] = ()
     seed: int = 0
@@ -87,16 +88,16 @@ def evaluate_bars(settings: Settings, request: Request, say: Say) -> Judged:
     meta = read_meta(folder)
     set_columns(meta["features"])  # now: one that cannot be asked is told before its bars are read
     say(f"reading {len(request.files)} files of bars")
-    bars = read_bars(request.files, request.form)
+    bars = read_bars(request.files, request.form, volume_needed=False)
     table, at = _asked(bars, request)
     say(f"{len(at):,} minutes to score")
-    history = _history(settings, request, bars, meta, say)
+    history, where = _history(settings, request, bars, meta, say)
     config = FitConfig(seed=request.seed, stride=request.stride, trees=request.trees)
     # HAR alone, the reference, where baselines were not asked for.
     names = BASELINES if request.baselines else ("har",)
     rivals = fit_rivals(names, history, config, meta["ood"], say) if history is not None else {}
     report, scored, others = _judge(folder, table, at, rivals, CostModel.of(settings), shown=request.baselines)
-    return {"folder": str(folder), "seed": request.seed, **report}, scored, others
+    return {"folder": str(folder), "seed": request.seed, "references_learnt_from": where, **report}, scored, others
 
 
 def judge_test_part(
@@ -135,15 +136,28 @@ def judged(scored: Scored, others: Mapping[str, Scored], costs: CostModel) -> Fo
 
 def _asked(bars: Sequence[MinuteBars], request: Request) -> tuple[TrainingSet, Ints]:
     """The set whose test part is the period asked for."""
-    first = min(int(each.close_ns[0]) for each in bars) if request.start_ns is None else request.start_ns
-    last = max(int(each.close_ns[-1]) for each in bars) if request.end_ns is None else request.end_ns
+    start_ns, end_ns = request.start_ns, request.end_ns
+    if start_ns is not None and end_ns is not None and not start_ns < end_ns:
+        raise ValueError(f"expected --from before --to, found {iso(start_ns)} and {iso(end_ns)}")
+    # The minute that closes at --from lies before it: a day from midnight to midnight has 1,440.
+    first = min(int(each.close_ns[0]) for each in bars) if start_ns is None else start_ns + 1
+    last = max(int(each.close_ns[-1]) for each in bars) if end_ns is None else end_ns
+    if not any(((each.close_ns >= first) & (each.close_ns <= last)).any() for each in bars):
+        ends = [words for words, at_ns in ((f"from {start_ns and iso(start_ns)}", start_ns),
+                                           (f"to {end_ns and iso(end_ns)}", end_ns)) if at_ns is not None]
+        raise ValueError(f"expected bars between --from and --to ({' '.join(ends)}), found {_held(bars)}")
     inside = [bars_within(each, first - WARM_UP_NS, last + DAY_NS) for each in bars]
     kept = [each for each in inside if len(each.close_ns)]
-    if not kept or first > last:
-        spans = ", ".join(f"{b.symbol} {iso(int(b.close_ns[0]))} to {iso(int(b.close_ns[-1]))}" for b in bars)
-        raise ValueError(f"expected bars between --from {iso(first)} and --to {iso(last)}, found {spans}")
-    table = assemble(pooled([kernel_rows(each) for each in kept]), Windows(test=(first, last)))
+    rows = pooled([kernel_rows(each) for each in kept])
+    # Bars without volumes are scored by what they do have, and what they lack is told: else there would be no answer.
+    absent = _never_known(rows.values) if any(without_volume(each) for each in kept) else ()
+    table = assemble(rows, Windows(test=(first, last)), absent)
     return table, table.part("test")
+
+
+def _held(bars: Sequence[MinuteBars]) -> str:
+    """What of which market there is."""
+    return ", ".join(f"{b.symbol} {iso(int(b.close_ns[0]))} to {iso(int(b.close_ns[-1]))}" for b in bars)
 
 
 def bars_within(bars: MinuteBars, first_ns: int, last_ns: int) -> MinuteBars:
@@ -159,45 +173,46 @@ def iso(at_ns: int) -> str:
     return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat()
 
 
-def _ns(text: str) -> int:
-    from training.bar_files import parse_time
-
-    return parse_time(text)
-
-
 def model_windows(meta: Mapping[str, Any]) -> Windows:
     """When a model's train and calibration rows were decided."""
     windows = meta["dataset"]["windows"]
-    spans = [tuple(map(_ns, windows[part])) for part in ("train", "calibration")]
+    spans = [tuple(map(parse_time, windows[part])) for part in ("train", "calibration")]
     return Windows(train=(spans[0][0], spans[0][1]), calibration=(spans[1][0], spans[1][1]))
 
 
 def _history(
     settings: Settings, request: Request, bars: Sequence[MinuteBars], meta: Mapping[str, Any], say: Say,
-) -> TrainingSet | None:
-    """The model's own training rows; None where they are not at hand and were not asked for."""
+) -> tuple[TrainingSet | None, str | None]:
+    """The model's own training rows and where they were; None where they are not at hand and were not asked for.
+
+    Bars that name no market are taken for the model's: where they are another venue's, the place says so.
+    """
     windows, wanted = model_windows(meta), meta["dataset"]["counts"]["train"]
-    places: list[Callable[[], Sequence[MinuteBars]]] = [lambda: bars]
+    market, source = str(meta["symbol"]), meta["source"]
+    places: list[tuple[str, Callable[[], Sequence[MinuteBars]]]] = [("--bars", lambda: bars)]
     if request.train_files:
-        places.insert(0, lambda: read_bars(request.train_files, request.form))
+        # Files that do not say of what they are, are of what the model learnt from, not of what is evaluated.
+        form = replace(request.form, source=source, symbol=request.form.symbol if "+" in market else market)
+        places.insert(0, ("--train-bars", lambda: read_bars(request.train_files, form)))
     if (settings.data_dir / KLINES).exists():
-        places.append(lambda: read_bars([settings.data_dir / KLINES]))
+        places.append((f"data folder: {KLINES}", lambda: read_bars([settings.data_dir / KLINES])))
     found = 0
-    for place in places:
-        table = _within(place(), windows)
-        if table is not None and (table.rows.symbol, table.rows.source) != (meta["symbol"], meta["source"]):
-            continue  # another market's minutes
+    for where, place in places:
+        own = [each for each in place() if each.symbol in market.split("+") and each.source == source]
+        if {each.symbol for each in own} != set(market.split("+")) or any(without_volume(each) for each in own):
+            continue  # another market's minutes, or not all that the model saw of them
+        table = _within(own, windows)
         found = max(found, table.counts["train"] if table else 0)
         if table is not None and table.counts["train"] >= SAME_ROWS * wanted:
-            say(f"baselines learn from {table.counts['train']:,} of the model's {wanted:,} training rows")
-            return table
+            say(f"baselines learn from {table.counts['train']:,} of the model's {wanted:,} training rows ({where})")
+            return table, where
     if request.baselines:
         spans = " and ".join(f"{iso(a)} to {iso(b)}" for a, b in _spans(windows))
         raise ValueError(
-            f"expected the model's {wanted:,} training rows ({spans}) for its baselines, found {found:,}; give those "
-            "bars too by --train-bars FILE…",
+            f"expected the model's {wanted:,} training rows ({market}, {source}, {spans}) for its baselines, found "
+            f"{found:,}; give those bars too by --train-bars FILE…",
         )
-    return None
+    return None, None
 
 
 def _spans(windows: Windows) -> list[Span]:
@@ -244,6 +259,16 @@ def _inside(table: TrainingSet) -> int:
     return int(((table.rows.close_ns >= first) & (table.rows.close_ns <= last)).sum())
 
 
+def _null_features(table: TrainingSet, at: Ints) -> dict[str, str]:
+    """The model's inputs that no scored row has, each with the reason: of bars without volumes, say."""
+    return dict.fromkeys(_never_known(table.newest(at)), "no row has what it is made of")
+
+
+def _never_known(values: Singles) -> tuple[str, ...]:
+    """The inputs of which (N, F) rows hold no number."""
+    return tuple(FORECAST_BAR[i] for i in np.flatnonzero(~np.isfinite(values).any(axis=0)))
+
+
 def learnt_from(meta: Mapping[str, Any], table: TrainingSet, at: Ints) -> NDArray[np.bool_]:
     """Which of these rows a model has learnt from: of its market, within its train or its calibration part."""
     close_ns, seen = table.close_ns[at], np.zeros(len(at), dtype=bool)
@@ -263,6 +288,13 @@ def _about(meta: Mapping[str, Any], table: TrainingSet, at: Ints) -> Found:
         "symbols": table.rows.symbol.split("+"), "from": iso(int(close_ns.min())), "to": iso(int(close_ns.max())),
         "decisions": len(at), "days": len(np.unique(table.days(at))), "left_out": _inside(table) - len(at),
         "seen_in_training": int(learnt_from(meta, table, at).sum()),
-        **({"missing_outputs": "spike at 5 and 60 minutes: an artefact of before they were forecast"}
-           if "spike_prob_5m" not in meta["outputs"] else {}),
+        **({"null_features": nulls} if (nulls := _null_features(table, at)) else {}),
+        **_missing(meta["outputs"]),
     }
+
+
+def _missing(outputs: Sequence[str]) -> Found:
+    """What an artefact does not forecast because it was made before that was forecast."""
+    added = {"spike_prob_5m": "spike at 5 and 60 minutes", EDGES[15]: "edge at 15 minutes"}
+    lacking = [said for name, said in added.items() if name not in outputs]
+    return {"missing_outputs": f"{', '.join(lacking)}: an artefact of before they were forecast"} if lacking else {}

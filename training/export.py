@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from feature_repo.contracts import ModelRefused
 from feature_repo.features import FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.models import readable
+from training.artefact_meta import read_meta_bytes
 
 Singles = NDArray[np.float32]
-OPSET = 18
+OPSET = 20
 SUMS = "SHA256SUMS"
 FILES = ("model.onnx", "meta.json", "MODEL_CARD.md")
 SERVED = (
@@ -33,7 +34,6 @@ SERVED = (
     "spike_prob", "risk_score", "expected_edge_bps",
 )
 """The outputs that serving asks for. A graph may have more; `training.forecaster.OUTPUTS` is what ours have."""
-NEEDED_META = ("name", "version", "feature_set", "features", "outputs")
 MAX_BYTES = 1_000_000
 NETWORKS = ("transformer", "lstm")
 MAX_TREE_BYTES = 64 * 1024 * 1024
@@ -51,19 +51,19 @@ def write_artefact(graph: bytes, meta: dict[str, Any], card: str, folder: Path) 
 def describe(folder: Path, meta: dict[str, Any], card: str) -> Path:
     """Write what is said of the graph that lies there, which stays as it was judged, and the checksums anew."""
     (folder / SUMS).unlink(missing_ok=True)
-    (folder / "meta.json").write_text(json.dumps(_plain(meta), indent=1, sort_keys=True, allow_nan=False) + "\n")
+    (folder / "meta.json").write_text(json.dumps(plain(meta), indent=1, sort_keys=True, allow_nan=False) + "\n")
     (folder / "MODEL_CARD.md").write_text(card)
     sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}" for name in FILES]
     (folder / SUMS).write_text("\n".join(sums) + "\n")
     return folder
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The same with null for numbers that JSON has no word for: a slope without an error, say."""
     if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -172,7 +172,7 @@ def verify(folder: Path, probe_ms: bool = True) -> dict[str, Any]:
     Raises `ModelRefused` naming what does not match: `FeaturesDiffer` of a whole folder whose features are not here.
     """
     contents = _checked_contents(folder)
-    meta = _meta(contents["meta.json"])
+    meta = read_meta_bytes(contents["meta.json"])
     features = len(readable(meta).features)
     size = sum(path.stat().st_size for path in folder.iterdir())
     limit = MAX_BYTES if meta.get("kind", "transformer") in NETWORKS else MAX_TREE_BYTES
@@ -214,17 +214,6 @@ def _read(path: Path) -> bytes:
     if path.stat().st_size > MAX_TREE_BYTES:
         raise ModelRefused(f"expected {path.name} of at most {MAX_TREE_BYTES} bytes, found {path.stat().st_size}")
     return path.read_bytes()
-
-
-def _meta(text: bytes) -> dict[str, Any]:
-    try:
-        meta = json.loads(text)
-    except ValueError as error:
-        raise ModelRefused(f"meta.json: expected JSON; {error}") from error
-    if not isinstance(meta, dict) or (missing := [name for name in NEEDED_META if name not in meta]):
-        lacking = ", ".join(missing) if isinstance(meta, dict) else f"an object, found {type(meta).__name__}"
-        raise ModelRefused(f"meta.json: expected {lacking}; restore the folder")
-    return meta
 
 
 def _check_whole(graph: bytes) -> None:

@@ -185,7 +185,7 @@ def loss_of(raw: Raw, y: Tensor) -> Tensor:
     miss_B2 = surprise_B1 - raw.ln_band_B2
     levels = torch.tensor(BAND, device=y.device)
     band = torch.maximum(levels * miss_B2, (levels - 1) * miss_B2).mean(dim=0).sum()
-    chances = zip(CHANCE_WEIGHTS, raw.logits(), y[:, 3:].unbind(1), strict=True)
+    chances = zip(CHANCE_WEIGHTS, raw.logits_BC.unbind(1), y[:, 3:].unbind(1), strict=True)
     none = torch.zeros((), device=y.device)
     return volatility + 2 * band + sum((w * _cross_entropy(*pair) for w, *pair in chances), none)
 

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 Kind = Literal["volatility", "return", "positive", "plain"]
 OUTPUTS = (
     "p_up", "p_flat", "volatility_5m", "volatility_15m", "volatility_60m", "volatility_15m_low", "volatility_15m_high",
-    "spike_prob", "risk_score", "expected_edge_bps", "spike_prob_5m", "spike_prob_60m",
+    "spike_prob", "risk_score", "expected_edge_bps", "spike_prob_5m", "spike_prob_60m", "expected_edge_15m_bps",
 )
-"""`spike_prob` is that of 15 minutes."""
+"""`spike_prob` is that of 15 minutes, `expected_edge_bps` that of one. What comes later is added at the end."""
 CHANCES = ("up", "flat", "spike_5", "spike", "spike_60", "risk")
-"""Targets that are chances, in the order of `Raw.logits`."""
+"""Targets that are chances, in the order of `Raw.logits_BC`."""
 FLOOR = 1e-5
 """Volatilities below 0.1 bp per √minute (a market that stood still) count as that: a logarithm has no bottom."""
 CLIP = 5.0
@@ -90,14 +90,8 @@ class Raw:
     ln_f_BK: Tensor
     ln_band_B2: Tensor
     """10 % and 90 % of ln RV_15 above `ln_f_BK[:, 1]`."""
-    up_B: Tensor
-    flat_B: Tensor
-    spike_BK: Tensor
-    risk_B: Tensor
-
-    def logits(self) -> tuple[Tensor, ...]:
-        """In the order of `CHANCES`."""
-        return (self.up_B, self.flat_B, *self.spike_BK.unbind(1), self.risk_B)
+    logits_BC: Tensor
+    """Log odds, in the order of `CHANCES`."""
 
 
 class Forecaster(nn.Module):  # type: ignore[misc]
@@ -123,17 +117,18 @@ class Forecaster(nn.Module):  # type: ignore[misc]
         self.register_buffer("ln_band_2", torch.zeros(2))
         self.register_buffer("platt_62", torch.tensor([[1.0, 0.0]] * len(CHANCES)))
         self.register_buffer("edge_slope", torch.tensor(1.0))
+        self.register_buffer("edge_slope_15", torch.tensor(1.0))
 
     def ln_har(self, newest_BF: Tensor) -> Tensor:
         """HAR in logs from the newest row's volatilities; a missing window takes the next shorter one's value."""
         lags = torch.tensor([self.columns.index(name) for name in self.columns.lags], device=newest_BF.device)
-        values = list(torch.log(newest_BF[:, lags].clamp_min(FLOOR)).unbind(1))
-        for i in range(1, len(values)):
-            values[i] = torch.where(torch.isnan(values[i]), values[i - 1], values[i])
-        for i in range(len(values) - 2, -1, -1):
-            values[i] = torch.where(torch.isnan(values[i]), values[i + 1], values[i])
-        ones_B = torch.ones_like(values[0])
-        return torch.stack([ones_B, *values], dim=1) @ self.har_GK
+        ln_BG = torch.log(newest_BF[:, lags].clamp_min(FLOOR))
+        own = torch.arange(len(lags), device=newest_BF.device)
+        # How much lag i wants the value of lag j: its own most, then shorter ones, the next first, then longer ones.
+        wish_GG = torch.where(own <= own[:, None], len(lags) + own, len(lags) - own).to(ln_BG.dtype)
+        taken_BG = ((~torch.isnan(ln_BG)).to(ln_BG.dtype).unsqueeze(1) * wish_GG).argmax(dim=2)
+        ln_BG = torch.gather(ln_BG, 1, taken_BG)
+        return ln_BG @ self.har_GK[1:] + self.har_GK[0]
 
     def scale_free(self, sequence_BLF: Tensor, ln_har_B1: Tensor) -> Tensor:
         """Columns freed of the market's price and loudness, (B, L, F); NaN where null."""
@@ -154,8 +149,9 @@ class Forecaster(nn.Module):  # type: ignore[misc]
     def harmonics(self, newest_BF: Tensor) -> Tensor:
         """Sines and cosines of multiples of the day's phase, (B, 2 per harmonic): sessions open sharply."""
         sine_B, cosine_B = (torch.nan_to_num(newest_BF[:, self.columns.index(name)]) for name in self.columns.day)
-        phase_B = torch.atan2(sine_B, cosine_B)
-        return torch.stack([wave(n * phase_B) for n in HARMONICS for wave in (torch.sin, torch.cos)], dim=1)
+        times = torch.tensor(HARMONICS, device=newest_BF.device, dtype=newest_BF.dtype)
+        phase_BH = torch.atan2(sine_B, cosine_B).unsqueeze(1) * times
+        return torch.stack([torch.sin(phase_BH), torch.cos(phase_BH)], dim=2).flatten(1)
 
     def thresholds(self, newest_BF: Tensor, ln_har_BK: Tensor, context_B1: Tensor) -> tuple[Tensor, Tensor]:
         """ln of the spike threshold (B, 1) and of the risk threshold (B,), of which an unknown one is 0."""
@@ -170,13 +166,15 @@ class Forecaster(nn.Module):  # type: ignore[misc]
         newest_BF = sequence_BLF[:, -1]
         ln_har_BK = self.ln_har(newest_BF)
         free_BLF = self.scale_free(sequence_BLF, ln_har_BK[:, 1:2])
-        older = [free_BLF[:, -1 - lag, self.columns.index(name)] for name, lags in LAGS.items() for lag in lags]
+        length, width = free_BLF.shape[1:]
+        older = [(length - 1 - lag) * width + self.columns.index(name) for name, lags in LAGS.items() for lag in lags]
+        older_BX = free_BLF.flatten(1)[:, torch.tensor(older, device=free_BLF.device)]
         ln_spike_B1, ln_risk_B = self.thresholds(newest_BF, ln_har_BK, context_B1)
         risk_B = torch.where(torch.isnan(context_B1[:, 0]), context_B1[:, 0], ln_har_BK[:, 1] - ln_risk_B)
         # At whole hours a sine is 0 but for the library's last bit, and trees would split on that bit.
         waves_BX = torch.round(self.harmonics(newest_BF) * WAVE_STEPS) / WAVE_STEPS
         levels = [ln_har_BK[:, 1:2], ln_har_BK - ln_spike_B1, risk_B.unsqueeze(1), waves_BX]
-        return torch.cat([free_BLF[:, -1], torch.stack(older, dim=1), *levels], dim=1)
+        return torch.cat([free_BLF[:, -1], older_BX, *levels], dim=1)
 
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
         """The heads before calibration; `trees_BT` is (B, 0) without a `bank`."""
@@ -200,18 +198,20 @@ class Forecaster(nn.Module):  # type: ignore[misc]
         """The heads as outputs."""
         f_BK = torch.exp(raw.ln_f_BK + self.ln_scale_K)
         band_B2 = f_BK[:, 1:2] * torch.exp(raw.ln_band_B2 + self.ln_band_2 - self.ln_scale_K[1])
-        up_B, flat_B, spike_5_B, spike_B, spike_60_B, risk_B = (
-            torch.sigmoid(self.platt_62[i, 0] * logit_B + self.platt_62[i, 1])
-            for i, logit_B in enumerate(raw.logits())
-        )
+        chances_BC = torch.sigmoid(self.platt_62[:, 0] * raw.logits_BC + self.platt_62[:, 1])
+        up_B, flat_B, spike_5_B, spike_B, spike_60_B, risk_B = chances_BC.unbind(1)
         risk_B = torch.where(torch.isnan(context_B1[:, 0]), context_B1[:, 0], risk_B)
         edge_B = self.edge_slope * edge_bps(up_B, flat_B, f_BK[:, 0])
+        edge_15_B = self.edge_slope_15 * edge_bps(up_B, flat_B, f_BK[:, 1], 15)
         return (
             up_B, flat_B, *f_BK.unbind(1), *band_B2.unbind(1), spike_B, risk_B, edge_B,
-            spike_5_B, spike_60_B,
+            spike_5_B, spike_60_B, edge_15_B,
         )
 
 
-def edge_bps(up_B: Tensor, flat_B: Tensor, f_B: Tensor) -> Tensor:
-    """E[r] of the next minute in basis points were returns normal with deviation f: (2p − 1)(1 − p_flat) f √(2/π)."""
-    return 1e4 * (2 * up_B - 1) * (1 - flat_B) * f_B * MEAN_ABS_NORMAL
+def edge_bps(up_B: Tensor, flat_B: Tensor, f_B: Tensor, minutes: int = 1) -> Tensor:
+    """E[r] over h minutes in basis points, were returns normal with deviation f√h: (2p − 1)(1 − p_flat) f √h √(2/π).
+
+    The odds p are the next minute's whatever h: what they are worth after h minutes, the slope says.
+    """
+    return 1e4 * (2 * up_B - 1) * (1 - flat_B) * f_B * (MEAN_ABS_NORMAL * math.sqrt(minutes))

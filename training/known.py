@@ -12,6 +12,8 @@ source is not the bars' are refused.
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -39,6 +41,7 @@ SESSION = "history"
 REASONS = "{}"
 """Backfilled rows do not spell reasons: there are two million nulls of one kind (`requires …`)."""
 CHUNK = 100_000
+ZONES = ("features", "context")
 
 
 def history_lake(settings: Settings) -> str:
@@ -57,8 +60,7 @@ def write_history(bars: MinuteBars, settings: Settings) -> dict[str, int]:
     hours, values = hourly_percentiles(bars.close_ns, bars.closes)
     known = np.isfinite(values)
     context = _hour_files("context", bars.symbol, hours[known], _context_table(bars, hours[known], values[known]))
-    removed = _remove_others({path for path, _ in [*rows, *context]}, settings)
-    written = _write([*rows, *context], settings)
+    written, removed = replace_files([*rows, *context], *filesystem(settings.lake, settings.s3_endpoint))
     return {"rows": len(bars.close_ns), "context_rows": int(known.sum()), "files_written": written,
             "files_removed": removed}
 
@@ -119,36 +121,51 @@ def _content(part: pa.Table) -> str:
     return hashlib.sha256(sink.getvalue()).hexdigest()[:12]
 
 
-def _remove_others(paths: set[str], settings: Settings) -> int:
-    """Two files of one hour would give two rows of one identity and knowledge time: which is known would be chance."""
-    target, root = filesystem(settings.lake, settings.s3_endpoint)
-    strangers = [path for path in _parquet_files(settings) if path.removeprefix(f"{root}/") not in paths]
+def replace_files(
+    files: Sequence[tuple[str, pa.Table]], target: Any, root: str, sync: Callable[[], None] = os.sync,
+) -> tuple[int, int]:
+    """Have these files, and no others, in the zones written here. Returns how many were written, and removed.
+
+    Two files of one hour would give two rows of one identity and knowledge time: which is known would be chance. What
+    goes, goes when all that takes its place is on the disk. After a kill the same call again ends what was begun.
+    """
+    lying = {info.path: info.size for info in _lying(target, root)}
+    # A file of no bytes is what a power cut can leave of one that was not on the disk yet.
+    missing = [(f"{root}/{path}", table) for path, table in files if not lying.get(f"{root}/{path}")]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda file: _write(target, *file), missing))
+    if missing and target.type_name == "local":
+        sync()  # once, for thousands of small files
+    kept = {f"{root}/{path}" for path, _ in files}
+    strangers = [path for path in lying if path not in kept]
     for path in strangers:
         target.delete_file(path)
-    return len(strangers)
+    return len(missing), sum(path.endswith(".parquet") for path in strangers)
+
+
+def _write(target: Any, path: str, table: pa.Table) -> None:
+    """A file that appears whole: by a rename, or as one object."""
+    body = pa.BufferOutputStream()
+    pq.write_table(table, body)
+    is_local = target.type_name == "local"
+    partial = f"{path}.tmp" if is_local else path
+    if is_local:
+        target.create_dir(path.rsplit("/", 1)[0], recursive=True)
+    with target.open_output_stream(partial) as out:
+        out.write(body.getvalue())
+    if is_local:
+        target.move(partial, path)
+
+
+def _lying(target: Any, root: str) -> list[Any]:
+    """The files of the zones written here, unfinished ones of a killed process among them."""
+    chosen = [fs.FileSelector(f"{root}/{zone}", allow_not_found=True, recursive=True) for zone in ZONES]
+    return [info for one in chosen for info in target.get_file_info(one) if info.is_file]
 
 
 def _parquet_files(settings: Settings) -> list[str]:
-    target, root = filesystem(settings.lake, settings.s3_endpoint)
-    folders = [f"{root}/{zone}" for zone in ("features", "context")]
-    chosen = [fs.FileSelector(folder, allow_not_found=True, recursive=True) for folder in folders]
-    return sorted(i.path for c in chosen for i in target.get_file_info(c) if i.path.endswith(".parquet"))
-
-
-def _write(files: list[tuple[str, pa.Table]], settings: Settings) -> int:
-    target, root = filesystem(settings.lake, settings.s3_endpoint)
-
-    def write(file: tuple[str, pa.Table]) -> int:
-        path = f"{root}/{file[0]}"
-        if target.get_file_info(path).type != fs.FileType.NotFound:
-            return 0
-        target.create_dir(path.rsplit("/", 1)[0], recursive=True)
-        pq.write_table(file[1], f"{path}.tmp", filesystem=target)
-        target.move(f"{path}.tmp", path)
-        return 1
-
-    with ThreadPoolExecutor(2) as pool:
-        return sum(pool.map(write, files))
+    found = _lying(*filesystem(settings.lake, settings.s3_endpoint))
+    return sorted(info.path for info in found if info.path.endswith(".parquet"))
 
 
 def apply_definitions(settings: Settings) -> None:
@@ -168,8 +185,7 @@ def known_rows(bars: MinuteBars, settings: Settings) -> KnownRows:
     """
     apply_definitions(settings)
     store = FeatureStore.open(settings)
-    refs = [f"{view}:{name}" for view, names in services()[SERVICE].items() for name in names]
-    refs += ["row_state:source", "row_state:price", "row_state:created"]
+    refs = references()
     parts = [_as_known(store, bars, slice(i, i + CHUNK), refs) for i in range(0, len(bars.close_ns), CHUNK)]
     found = pd.concat(parts, ignore_index=True)
     _refuse_strangers(found, bars)
@@ -179,6 +195,12 @@ def known_rows(bars: MinuteBars, settings: Settings) -> KnownRows:
         bars.symbol, bars.source, bars.close_ns, bars.columns["open"], bars.closes, values, context,
         lake_content(settings),
     )
+
+
+def references() -> list[str]:
+    """What is asked of Feast: the service's features, and whose row answered."""
+    refs = [f"{view}:{name}" for view, names in services()[SERVICE].items() for name in names]
+    return [*refs, "row_state:source", "row_state:price", "row_state:created"]
 
 
 def _as_known(store: FeatureStore, bars: MinuteBars, part: slice, refs: list[str]) -> pd.DataFrame:

@@ -20,6 +20,8 @@ from training.forecaster import HARMONICS, Columns, Forecaster, Raw
 DELTA_LIMIT = 1.0
 """|δ| is at most this: the forecast stays within a factor e of HAR whatever the input."""
 
+USUAL_FLAT = -3.0
+"""Log odds of a flat minute where the network starts: one in twenty."""
 DISTANCES = 5
 """Of HAR from the thresholds (`distances`)."""
 SIGNS = 8
@@ -99,14 +101,13 @@ class Network(Forecaster):
         out_B5 = self.volatility_head(summary_BS)
         ln_f_BK = ln_har_BK + DELTA_LIMIT * torch.tanh(out_B5[:, :3] / DELTA_LIMIT)
         band_B2 = 0.5 * torch.exp(out_B5[:, 3:].clamp(-2, 2)) * torch.tensor([-1.0, 1.0], device=out_B5.device)
-        extra_B4 = self.chance_head(summary_BS)
+        f_B4 = torch.cat([ln_f_BK, ln_f_BK[:, 1:2]], dim=1)
+        bar_B4 = torch.cat([ln_spike_B1.expand(-1, 3), ln_risk_B.unsqueeze(1)], dim=1)
+        chances_B4 = self.slopes * (f_B4 - bar_B4) + self.chance_head(summary_BS)
         signs_BN = torch.sign(torch.nan_to_num(sequence_BLF[:, -SIGNS:, self.columns.index("return_1m")]))
         direction_B2 = self.direction_head(torch.cat([summary_BS, signs_BN], dim=-1))
-        return Raw(
-            ln_har_BK, ln_f_BK, band_B2, direction_B2[:, 0], direction_B2[:, 1] - 3.0,
-            self.slopes[:3] * (ln_f_BK - ln_spike_B1) + extra_B4[:, :3],
-            self.slopes[3] * (ln_f_BK[:, 1] - ln_risk_B) + extra_B4[:, 3],
-        )
+        usual_2 = torch.tensor([0.0, USUAL_FLAT], device=direction_B2.device)
+        return Raw(ln_har_BK, ln_f_BK, band_B2, torch.cat([direction_B2 + usual_2, chances_B4], dim=1))
 
 
 def distances(ln_har_BK: Tensor, ln_spike_B1: Tensor, ln_risk_B: Tensor, context_B1: Tensor) -> Tensor:

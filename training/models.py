@@ -57,10 +57,15 @@ MODELS: Mapping[str, Learner] = {
 BASELINES = tuple(name for name in MODELS if name not in {*NETWORKS, "stack"})
 
 
-def fit_model(name: str, table: TrainingSet, config: FitConfig) -> Fitted:
-    """Fit one model. Raises `ValueError` for a name that is not in `MODELS`."""
+def refuse_unknown(name: str) -> None:
+    """Raises `ValueError` for a name that is not in `MODELS`: to be asked before years of bars are read."""
     if name not in MODELS:
         raise ValueError(f"expected a model of {', '.join(MODELS)}, found {name}")
+
+
+def fit_model(name: str, table: TrainingSet, config: FitConfig) -> Fitted:
+    """Fit one model. Raises `ValueError` for a name that is not in `MODELS`."""
+    refuse_unknown(name)
     if name == "stack":
         return _stack(table, config)
     if name in NETWORKS:

@@ -3,7 +3,8 @@
     report["pnl"] = compare(scored, {"logistic": logistic_scored}, CostModel.of(settings))
 
 A strategy is a side for every decision, given the cost of a side: `should_trade` asks for less edge where trading is
-cheap. Every figure per trade is of the trade's own stake; every figure per day or in all is of the capital.
+cheap. Every figure per trade is of the trade's own stake; every figure per day or in all is of the capital. At 15
+minutes each strategy is shown twice: with every decision a trade of a fifteenth of the capital, and `one_at_a_time`.
 """
 
 from __future__ import annotations
@@ -110,7 +111,19 @@ def _strategy(
         "per_cost": {f"{c:g}": brief(quotes, trade(quotes, strategy(c), c)) for c in table_bps},
         "at_settings": summary(quotes, trades),
         "model_minus_it_bps_per_day": None if minus is None else _interval(minus, np.arange(len(minus))),
+        # A trade of one minute has ended when the next is decided on.
+        **({"one_at_a_time": _alone(quotes.one_at_a_time(), strategy, cost, table_bps)}
+           if quotes.horizon_min > 1 else {}),
     }
+
+
+def _alone(quotes: Quotes, strategy: Strategy, cost: float, table_bps: tuple[float, ...]) -> dict[str, Any]:
+    """The strategy by whoever passes over what it says while a trade is open."""
+    def of(told: Callable[[Quotes, Trades], dict[str, Any]], c: float) -> dict[str, Any]:
+        trades = trade(quotes, strategy(c), c)
+        return {**told(quotes, trades), "passed_over": trades.passed_over}
+
+    return {"per_cost": {f"{c:g}": of(brief, c) for c in table_bps}, "at_settings": of(summary, cost)}
 
 
 def brief(quotes: Quotes, trades: Trades) -> dict[str, Any]:

@@ -10,6 +10,7 @@ are refused.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -127,10 +128,11 @@ def champion_folder(uri: str, name: str, into: Path) -> Path | None:
 
 
 def resolve(settings: Settings, model: str) -> Path:
-    """The folder of a model: itself, a version trained here, or as the registry names it, fetched.
+    """The folder of a model: itself, a version trained here, as the registry names it, or the newest here of a kind.
 
     The registry is asked for `name` (its champion), `name@alias`, `name/version` or an alias of the default name, with
-    or without MLflow's `models:/` before it. Raises `ValueError` when there is none.
+    or without MLflow's `models:/` before it; then `har`, say, is the newest HAR trained here. Raises `ValueError` when
+    there is none.
     """
     named = model.removeprefix("models:/")
     for folder in (Path(model), settings.run_dir / "models" / named) if named else ():
@@ -142,10 +144,28 @@ def resolve(settings: Settings, model: str) -> Path:
         into = settings.run_dir / "models" / "registered" / found.run_id
         into.mkdir(parents=True, exist_ok=True)
         return Path(open_mlflow(settings.mlflow).download_artifacts(found.run_id, "model", str(into)))
+    trained = _trained(settings)
+    if named in trained:
+        return trained[named]
     raise ValueError(
         f"expected a folder, or a model registered as {model}, found neither; registered: "
-        f"{', '.join(sorted(names)) or 'none'}",
+        f"{', '.join(sorted(names)) or 'none'}; trained here: {', '.join(sorted(trained)) or 'none'}; `candlewick "
+        "train --model KIND` trains one",
     )
+
+
+def _trained(settings: Settings) -> dict[str, Path]:
+    """Kind → the newest version of it that was trained here; a version's name begins with when it was made."""
+    found = {}
+    for path in sorted((settings.run_dir / "models").glob("*/meta.json")):
+        try:
+            meta = json.loads(path.read_text())
+        except ValueError:
+            continue  # a damaged folder has no kind to be asked for by; asked for by its name it is refused
+        # Fetched copies lie elsewhere, under the run's name; `champion` and `shadow` are slots, not versions.
+        if isinstance(meta, dict) and meta.get("version") == path.parent.name:
+            found[str(meta.get("kind", "transformer"))] = path.parent
+    return found
 
 
 def _registered_names(uri: str) -> set[str]:

@@ -33,7 +33,8 @@ def money(report: Found, scored: Scored, others: Mapping[str, Scored]) -> str:
     return card_section(
         "Does it pay?",
         "Entry at the next minute’s open, exit at the horizon, costs on both sides. Each trade stakes 1 / horizon of a "
-        "capital that stays the same, so results add up. should_trade decides anew at each cost.", cards, "halves",
+        "capital that stays the same, so results add up; one position at a time stakes all of it and passes over what "
+        "is decided meanwhile. should_trade decides anew at each cost.", cards, "halves",
         "".join(tables),
     )
 
@@ -65,16 +66,22 @@ def _curve(quotes: Quotes, sides: Any, cost: float) -> tuple[Floats, Floats]:
 
 def _tables(at: Found) -> str:
     """Net by cost, then what the trades were like at the cost of the settings."""
-    costs = tuple(next(iter(at["strategies"].values()))["per_cost"])
-    horizon, settings = at["horizon_min"], at["costs"]["per_side_bps"]
-    net = _grid((f"Net bps a trade, {horizon} min", *(f"at {cost} bps a side" for cost in costs), f"at {settings:g}"), [
-        (name, *(_net(each["per_cost"][cost]) for cost in costs), _net(each["at_settings"]))
-        for name, each in at["strategies"].items()
-    ])
+    horizon, settings, found = at["horizon_min"], at["costs"]["per_side_bps"], at["strategies"]
+    alone = {name: each["one_at_a_time"] for name, each in found.items() if "one_at_a_time" in each}
+    net = _net_grid(f"Net bps a trade, {horizon} min", found, settings)
+    net += _net_grid(f"One position at a time, {horizon} min", alone, settings) if alone else ""
     like = _grid((f"Trades at {settings:g} bps a side, {horizon} min", "trades", "n_eff", "gross bps", "exposure",
                   "hit rate", "profit factor", "deepest fall, bps", "break-even cost, bps a side"),
-                 [(name, *_character(each["at_settings"])) for name, each in at["strategies"].items()])
+                 [(name, *_character(each["at_settings"])) for name, each in found.items()])
     return net + like + _hold(at)
+
+
+def _net_grid(title: str, found: Mapping[str, Found], settings: float) -> str:
+    costs = tuple(next(iter(found.values()))["per_cost"])
+    return _grid((title, *(f"at {cost} bps a side" for cost in costs), f"at {settings:g}"), [
+        (name, *(_net(each["per_cost"][cost]) for cost in costs), _net(each["at_settings"]))
+        for name, each in found.items()
+    ])
 
 
 def _grid(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> str:

@@ -57,14 +57,18 @@ def _double(column: Any) -> Any:
 
 
 def joined(parts: Sequence[Scored]) -> Scored:
-    """One model's decisions, part after part. Raises `ValueError` for those of several models."""
+    """One model's decisions, part after part. Raises `ValueError` for those of several models.
+
+    A horizon that one part does not speak of (decisions kept before it was forecast), the whole does not.
+    """
     if len(names := {part.model for part in parts}) != 1:
         raise ValueError(f"expected decisions of one model, found {', '.join(sorted(names)) or 'none'}")
     found: dict[str, Any] = {"model": parts[0].model}
     for field in fields(Scored)[1:]:
         values = [getattr(part, field.name) for part in parts]
         found[field.name] = (
-            {h: np.concatenate([value[h] for value in values]) for h in values[0]} if isinstance(values[0], dict)
+            {h: np.concatenate([value[h] for value in values]) for h in values[0] if all(h in each for each in values)}
+            if isinstance(values[0], dict)
             else np.concatenate(values)
         )
     return Scored(**found)

@@ -4,9 +4,9 @@
     differences(scored, other)["qlike_15"]                 # paired, by day: below 0 the first is better
 
 A figure stands under its name, its day-block 95 % interval under `interval`: null where it is not defined, as from
-less than two days. What a model does not forecast is null. A volatility below 1e-7 is no label: only the volatility
-score of that horizon leaves such a decision out, and counts it. `n_eff` = n / h for overlapping horizons; below 1,000
-the evidence is "too few" (`definitions`).
+less than two days. What a model does not forecast, or these minutes cannot tell, is null, and `reason` says which.
+A volatility below 1e-7 is no label: only the volatility score of that horizon leaves such a decision out, and counts
+it. `n_eff` = n / h for overlapping horizons; below 1,000 the evidence is "too few" (`definitions`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ RISK_ALERT = 0.7
 LEVEL = 0.8
 """Of the return intervals and of the volatility band."""
 QUINTILES = 5
+PERCENTILE_UNKNOWN = "the percentile of the last 30 days, which risk is relative to, takes 7 days of bars before them"
 NO_RISE = 1e-6
 """Of the mean log likelihood by slope and intercept: below it, that is its top."""
 Found = dict[str, Any]
@@ -105,16 +106,19 @@ def _evidence(n: int, h: int) -> Found:
     return {"n": n, "n_eff": found, **({"evidence": "too few"} if found < MINIMUM_N_EFF else {})}
 
 
-def _unknown(*names: str) -> Found:
-    """The scores of what was not forecast."""
-    return {**dict.fromkeys(names), "interval": {}, "n": 0}
+def _unknown(outcome: Floats, *names: str, why: str = "") -> Found:
+    """The scores of what did not happen where it could be seen (`why`), or was not forecast."""
+    seen = bool(np.isfinite(outcome).any())
+    reason = "the model does not forecast it" if seen else f"no outcome is known on these minutes{why and ': '}{why}"
+    return {**dict.fromkeys(names), "reason": reason, "interval": {}, "n": 0}
 
 
 def _volatility(scored: Scored, k: int, h: int) -> Found:
     y, f, har = scored.rv_NK[:, k], scored.rv_hat_NK[:, k], scored.rv_har_NK[:, k]
     known = np.isfinite(y) & np.isfinite(f)
     if not known.any():
-        return _unknown("qlike", "r2_log", "log_bias", "mean_squared_ratio")
+        names = ("qlike", "r2_log", "log_bias", "mean_squared_ratio", "qlike_over_har")
+        return _unknown(y, *names, why="nothing moved")
     left_out, blocks = int((~np.isfinite(y)).sum()), DayBlocks.of(scored.days[known])
     unanswered = int((np.isfinite(y) & ~np.isfinite(f)).sum())
     y, f, har = y[known], f[known], har[known]
@@ -122,10 +126,10 @@ def _volatility(scored: Scored, k: int, h: int) -> Found:
     varies = np.ptp(y) > 0  # a market whose volatility never changed leaves nothing to explain
     found = {
         "qlike": float(loss.mean()), "r2_log": metrics.r2_log(y, f) if varies else None,
-        "log_bias": float(bias.mean()), "mean_squared_ratio": float(squares.mean()),
+        "log_bias": float(bias.mean()), "mean_squared_ratio": float(squares.mean()), "qlike_over_har": None,
         "interval": {
             "qlike": blocks.mean(loss), "r2_log": blocks.ends(r2_log_draws(blocks, y, f)) if varies else None,
-            "log_bias": blocks.mean(bias), "mean_squared_ratio": blocks.mean(squares),
+            "log_bias": blocks.mean(bias), "mean_squared_ratio": blocks.mean(squares), "qlike_over_har": None,
         },
         "left_out": left_out, "unanswered": unanswered, **_evidence(len(y), h),
     }
@@ -141,10 +145,11 @@ def _ratio(blocks: DayBlocks, ours: Floats, theirs: Floats) -> Found:
     return told(float(ours.sum() / theirs.sum()), blocks.ratio(ours, theirs), blocks.days)
 
 
-def _chance(outcome: Floats, p: Floats, days: Ints, h: int) -> Found:
+def _chance(outcome: Floats, p: Floats, days: Ints, h: int, why: str = "nothing moved") -> Found:
     known = np.isfinite(outcome) & np.isfinite(p)
     if not known.any():
-        return _unknown("accuracy", "auc", "brier", "ece", "log_loss", "brier_skill", "reliability_slope")
+        names = ("accuracy", "auc", "brier", "ece", "log_loss", "brier_skill", "reliability_slope")
+        return _unknown(outcome, *names, why=why)
     y, q, blocks = outcome[known], p[known], DayBlocks.of(days[known])
     brier, log_loss = metrics.brier_rows(y, q), metrics.log_loss_rows(y, q)
     right = ((q > 0.5) == (y > 0.5)).astype(np.float64)
@@ -194,7 +199,7 @@ def reliability_fit(logit: Floats, outcome: Floats) -> tuple[float, float] | Non
 
 def _risk(scored: Scored) -> Found:
     """The chance's scores, and what an alert above 0.7 would have been worth."""
-    found = _chance(scored.risky_N, scored.risk_score_N, scored.days, 15)
+    found = _chance(scored.risky_N, scored.risk_score_N, scored.days, 15, PERCENTILE_UNKNOWN)
     known = np.isfinite(scored.risky_N) & np.isfinite(scored.risk_score_N)
     if not known.any():
         return {**found, "precision": None, "recall": None}
@@ -219,14 +224,15 @@ def _interval(scored: Scored, k: int, h: int) -> Found:
     moved, bound = np.abs(scored.returns[h]), scored.return_bound_NK[:, k]
     known = np.isfinite(moved) & np.isfinite(bound)
     if not known.any():
-        return {"level": LEVEL, **_unknown("coverage", "coverage_by_volatility", "interval_score_bps")}
+        names = ("coverage", "coverage_by_volatility", "interval_score_bps", "interval_score_rv60_bps")
+        return {"level": LEVEL, **_unknown(moved, *names)}
     blocks, volatility = DayBlocks.of(scored.days[known]), scored.rv_hat_NK[known, k]
     hour = scored.rv_hour_N[known] * np.sqrt(h)
     moved, bound = moved[known], bound[known]
     inside, ours = (moved <= bound).astype(np.float64), _winkler(moved, bound)
     found = {
         "level": LEVEL, "coverage": float(inside.mean()), **_by_fifths(blocks, inside, volatility),
-        "interval_score_bps": float(ours.mean()), **_evidence(len(moved), h),
+        "interval_score_bps": float(ours.mean()), "interval_score_rv60_bps": None, **_evidence(len(moved), h),
     }
     found["interval"] |= {"coverage": blocks.mean(inside), "interval_score_bps": blocks.mean(ours)}
     if np.isfinite(hour).all() and (alive := hour > 0).any():
@@ -255,7 +261,7 @@ def _band(scored: Scored) -> Found:
     y: Floats = scored.rv_NK[:, HORIZONS.index(15)]
     known: NDArray[np.bool_] = np.isfinite(y) & np.isfinite(scored.rv_low_N) & np.isfinite(scored.rv_high_N)
     if not known.any():
-        return {"level": LEVEL, **_unknown("coverage", "coverage_by_volatility")}
+        return {"level": LEVEL, **_unknown(y, "coverage", "coverage_by_volatility", why="nothing moved")}
     blocks = DayBlocks.of(scored.days[known])
     below, above = ((y[known] < scored.rv_low_N[known]).astype(np.float64),
                     (y[known] > scored.rv_high_N[known]).astype(np.float64))

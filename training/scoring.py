@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from training.forecaster import Forecaster
 
 BATCH = 4096
+EDGES = {1: "expected_edge_bps", 15: "expected_edge_15m_bps"}
+"""Expected edge by horizon in minutes; artefacts of before it was forecast lack the second."""
 Answers = Mapping[str, Floats]
 
 
@@ -44,7 +46,7 @@ class Facts:
     def of(cls, meta: Mapping[str, Any]) -> Facts:
         """Of an artefact; those from before the bounds of every horizon have the 15-minute one alone."""
         found = meta["calibration"]
-        bounds = found.get("return_intervals", {"15": found["return_interval_15m"]})
+        bounds = found.get("return_intervals") or {"15": found["return_interval_15m"]}
         kind = MODELS.get(meta.get("kind", ""))
         return cls(
             tuple(float(bounds.get(str(h), np.nan)) for h in HORIZONS), meta["ood"], kind.speaks_of if kind else ALL,
@@ -109,7 +111,7 @@ def scored_rows(
         price_N=table.closes[at], entry_N=_opens(table)[at + 1], returns=_returns(table, at, table.closes[at]),
         had=_returns(table, at, _opens(table)[at + 1]), p_up_N=told("p_up", "direction"),
         p_flat_N=told("p_flat", "direction"),
-        edge_bps={1: told("expected_edge_bps", "direction")} if "direction" in facts.speaks_of else {},
+        edge_bps={h: answers[name] for h, name in EDGES.items() if name in answers and "direction" in facts.speaks_of},
         rv_NK=np.column_stack([table.targets[f"rv_{h}"][at] for h in HORIZONS]), rv_hat_NK=rv_hat,
         rv_har_NK=np.column_stack([unknown if har is None else har[f"volatility_{h}m"] for h in HORIZONS]),
         rv_low_N=told("volatility_15m_low", "volatility"), rv_high_N=told("volatility_15m_high", "volatility"),

@@ -66,10 +66,7 @@ class Stack(Forecaster):
             (raw.ln_band_B2 * self.weights_MO[m, 1] for m, (_, raw) in enumerate(raws)),
             torch.zeros_like(sequence_BLF[:, -1, :1]),
         )
-        return Raw(
-            raws[0][1].ln_har_BK, mixed_BO[:, :3], band_B2, mixed_BO[:, 3], mixed_BO[:, 4], mixed_BO[:, 5:8],
-            mixed_BO[:, 8],
-        )
+        return Raw(raws[0][1].ln_har_BK, mixed_BO[:, :3], band_B2, mixed_BO[:, 3:])
 
     def shares(self) -> dict[str, dict[str, float]]:
         """Head → member → weight."""
@@ -79,8 +76,8 @@ class Stack(Forecaster):
 
 def mixable(member: Forecaster, raw: Raw) -> Tensor:
     """A member's calibrated logs and log odds, (B, O)."""
-    logits_B6 = torch.stack(raw.logits(), dim=1) * member.platt_62[:, 0] + member.platt_62[:, 1]
-    return torch.cat([raw.ln_f_BK + member.ln_scale_K, logits_B6], dim=1)
+    logits_BC = raw.logits_BC * member.platt_62[:, 0] + member.platt_62[:, 1]
+    return torch.cat([raw.ln_f_BK + member.ln_scale_K, logits_BC], dim=1)
 
 
 def fit_stack(members: Mapping[str, Forecaster], table: TrainingSet, stride: int = 3) -> Stack:

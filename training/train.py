@@ -1,6 +1,7 @@
 """Train: history → point-in-time set → Transformer and baselines → evaluation → artefact → registry.
 
     candlewick train                        # the data folder's years, about ten minutes on two cores
+    candlewick train --from-lake            # what this deployment's lake was known to hold at each minute
     candlewick train --quick --simulated    # a minute, without any data; registers as …-simulated
 
 The test part is scored once, at the end, with the exported graph, by the judge of every evaluation
@@ -9,8 +10,6 @@ The test part is scored once, at the end, with the exported graph, by the judge 
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -22,18 +21,31 @@ import numpy as np
 import structlog
 
 from feature_repo.catalogue import definitions
-from feature_repo.contracts import DAY_NS
+from feature_repo.contracts import DAY_NS, Source
 from feature_repo.features import FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.grid import Ints
 from feature_repo.progress import step
-from feature_repo.settings import ROOT, Settings
+from feature_repo.settings import Settings
+from feature_repo.whole_folder import replace_folder
 from training import card, datasets, registry
 from training.agreement import agreed_graph, sample
 from training.bar_files import BarForm, read_bars
 from training.calibration import Calibration, calibrate, recency, volatility_factors
 from training.champion import Champion, beside, champion_of
+from training.code_version import commit as code_commit
 from training.costs import CostModel
-from training.dataset import PARTS, PURGE_NS, Split, TrainingSet, Windows, assemble, kernel_rows, pooled
+from training.dataset import (
+    CALIBRATION_SHARE,
+    PARTS,
+    PURGE_NS,
+    KnownRows,
+    Split,
+    TrainingSet,
+    Windows,
+    assemble,
+    kernel_rows,
+    pooled,
+)
 from training.evaluation import GATE_BASELINES, judge_test_part
 from training.export import describe, verify, write_artefact
 from training.fitting import FitConfig, Fitted, mean_loss, raw_outputs
@@ -42,8 +54,10 @@ from training.gate import MODEL_NAME, Beside, Verdict, judge, unjudged
 from training.headline import headline
 from training.klines import KLINES, MinuteBars, read_klines, simulated_klines
 from training.known import history_lake, known_rows, write_history
+from training.lake_rows import Asked, lake_rows
 from training.metrics import auc, qlike
-from training.models import fit_model
+from training.models import fit_model, refuse_unknown
+from training.recipe import Recipe, of_bars, told
 from training.reference import features_without_reference, histograms, out_of_distribution
 from training.stack import Stack
 from training.targets import HORIZONS, LABELS, SPIKE_FACTOR, SPIKE_HORIZON
@@ -51,8 +65,6 @@ from training.targets import HORIZONS, LABELS, SPIKE_FACTOR, SPIKE_HORIZON
 LOG = structlog.get_logger()
 Through = Literal["feast", "kernel"]
 QUICK_DAYS = 25
-CALIBRATION_SHARE = 0.15
-"""Of the rows up to `--until`."""
 MINIMUM_DAYS = 10
 """Of history: less leaves no day to calibrate on behind the embargo."""
 
@@ -75,15 +87,30 @@ class TrainConfig:
     form: BarForm = field(default_factory=BarForm)
     until_ns: int | None = None
     """Nothing that closes later is learnt from; what the bars hold after it is the test part."""
+    test_share: float | None = None
+    """Of the rows, the newest; None: `Split`'s."""
+    lake: Asked | None = None
+    """Rows of the deployment's own lake to learn from, instead of bars."""
 
     def fitting(self, seed: int) -> FitConfig:
         budget = {"epochs": 2, "stride": 5, "batch": 256, "trees": 60} if self.quick else {}
-        return replace(FitConfig(seed=seed), **budget)  # type: ignore[arg-type]
+        return replace(FitConfig(seed=seed), **budget)
 
-    def recipe(self) -> datasets.Recipe:
+    def recipe(self, settings: Settings, commit: str) -> Recipe:
         """How to make the set again."""
-        form = {} if not self.bars else asdict(self.form)
-        return datasets.Recipe(self.quick, self.simulated, self.through, list(self.bars), form, self.until_ns)
+        if self.bars:
+            found = of_bars("train", self.bars, self.form, commit)
+        else:
+            found = Recipe(self.quick, self.simulated, self.through, verb="train", commit=commit,
+                           lake={} if self.lake is None else asdict(self.lake))
+            found = replace(found, files=[told(path) for path in found.inputs(settings)])
+        return replace(found, quick=self.quick, until_ns=self.until_ns, test_share=self.test_share)
+
+    def through_of(self, source: Source) -> Through:
+        """How rows of a source are read."""
+        if self.lake is not None:
+            return "feast"
+        return "kernel" if self.quick or self.bars or source != "live" else self.through
 
 
 def run(
@@ -95,10 +122,12 @@ def run(
     Returns the report: identity, gate, registry record, metrics, folder. Raises `ValueError` without usable data,
     `ModelRefused` for a damaged champion, and for an exported graph that does not say what torch says.
     """
-    started, commit = time.monotonic(), _commit()  # now: the tree may move on while this code runs
+    refuse_unknown(config.model)
+    started, commit = time.monotonic(), code_commit()  # now: the tree may move on while this code runs
     step("bars, features, labels")
     table, costs = training_set(settings, config), CostModel.of(settings)
-    datasets.keep(settings, table, config.recipe())
+    recipe = config.recipe(settings, commit).of(table)
+    datasets.keep(settings, table, recipe)
     champion = champion_of(settings, _kind(table, config))  # now: one that is damaged is told before hours of fitting
     fits = [fit_model(config.model, table, config.fitting(seed)) for seed in config.seeds]
     step("choosing the seed, calibrating")
@@ -111,6 +140,7 @@ def run(
     rows = sample(table)
     graph, gap = agreed_graph(fitted.model, table.sequences(rows), table.context[rows, None])
     facts = {**_facts(table, config, fitted, calibration, costs), **how, "version": version, "torch_minus_onnx": gap}
+    facts["dataset"]["recipe"] = recipe.nameless()
     write_artefact(graph, facts, card.unscored(facts), folder)
     report, verdict = None, unjudged(_kind(table, config))
     if table.counts["test"]:
@@ -136,22 +166,24 @@ def run(
 
 def training_set(settings: Settings, config: TrainConfig) -> TrainingSet:
     """The set a run learns from."""
+    rows = rows_of(settings, config)
+    if config.until_ns is not None:
+        return assemble(rows, until_windows(np.sort(rows.close_ns), config.until_ns))
+    return assemble(rows, Split() if config.test_share is None else Split.testing(config.test_share))
+
+
+def rows_of(settings: Settings, config: TrainConfig) -> KnownRows:
+    """What was known at each decision: of files all symbols in one. Raises `ValueError` for what is wrong with them."""
+    if config.lake is not None:
+        return lake_rows(settings, config.lake)
     if config.bars:
-        return bars_set(config)
+        return pooled([kernel_rows(bars) for bars in read_bars(config.bars, config.form)])
     bars = _bars(settings, config)
-    if config.quick or config.through == "kernel" or bars.source != "live":
-        return assemble(kernel_rows(bars), Split())
+    if config.through_of(bars.source) == "kernel":
+        return kernel_rows(bars)
     lake = replace(settings, lake_url=history_lake(settings))
     LOG.info("history written", **write_history(bars, lake))
-    return assemble(known_rows(bars, lake), Split())
-
-
-def bars_set(config: TrainConfig) -> TrainingSet:
-    """The set of files of bars: all symbols in one, split by time. Raises `ValueError` for what is wrong with them."""
-    rows = pooled([kernel_rows(bars) for bars in read_bars(config.bars, config.form)])
-    if config.until_ns is None:
-        return assemble(rows, Split())
-    return assemble(rows, until_windows(np.sort(rows.close_ns), config.until_ns))
+    return known_rows(bars, lake)
 
 
 def until_windows(close_ns: Ints, until_ns: int) -> Windows:
@@ -159,6 +191,8 @@ def until_windows(close_ns: Ints, until_ns: int) -> Windows:
     before, after = close_ns[close_ns <= until_ns], close_ns[close_ns > until_ns]
     if not len(before):
         raise ValueError(f"expected bars up to --until {_iso(until_ns)}, found none before {_iso(int(close_ns[0]))}")
+    # With nothing after it the bars may end long before: what is learnt from ends with them.
+    until_ns = until_ns if len(after) else int(before[-1])
     first, cut = int(before[0]), int(before[int((1 - CALIBRATION_SHARE) * len(before))] // DAY_NS * DAY_NS)
     # A test of less than a day behind a day's embargo is no test.
     last = int(after[-1]) + PURGE_NS if len(after) and after[-1] > until_ns + 2 * DAY_NS else until_ns
@@ -197,7 +231,7 @@ def seed_scores(fitted: Fitted, table: TrainingSet) -> dict[str, float]:
         if (moved := np.isfinite(y)).any():
             found[f"test_qlike_{h}m"] = qlike(y[moved], f[moved, k])
     known = np.isfinite(up)
-    return {**found, "test_auc_up": auc(up[known], raw.up_B.double().numpy()[known])}
+    return {**found, "test_auc_up": auc(up[known], raw.logits_BC[:, 0].double().numpy()[known])}
 
 
 def _judged(
@@ -235,7 +269,7 @@ def _facts(
         "reference_histograms": histograms(table), "without_reference": features_without_reference(),
         "dataset": {
             "identity": table.identity, "content": table.rows.content, "counts": table.counts,
-            "through": "kernel" if config.quick or config.bars or table.rows.source != "live" else config.through,
+            "through": config.through_of(table.rows.source),
             "windows": {part: [_iso(ns) for ns in table.window(part)] for part in PARTS if table.counts[part]},
             "files": [Path(name.partition("=")[2] or name).name for name in config.bars],
             "span": [_iso(int(table.rows.close_ns.min())), _iso(int(table.rows.close_ns.max()))],
@@ -255,15 +289,6 @@ def _iso(at_ns: int) -> str:
     return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat()
 
 
-def _commit() -> str:
-    """The repository's commit, with `+changes` where tracked files differ from it; `unknown` outside a checkout."""
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-
-    head = git("rev-parse", "--short=12", "HEAD")
-    return f"{head}{'+changes' if git('status', '--porcelain', '--', 'training', 'feature_repo') else ''}" or "unknown"
-
-
 def _run_record(meta: dict[str, Any]) -> registry.RunRecord:
     fit_facts = {name: value for name, value in meta["fit"].items() if name != "history"}
     params = {**fit_facts, "dataset": meta["dataset"]["identity"], "dataset_content": meta["dataset"]["content"],
@@ -279,10 +304,6 @@ def _run_record(meta: dict[str, Any]) -> registry.RunRecord:
 
 
 def install(folder: Path, output: Path) -> None:
-    """Replace the artefact that serving starts with, whole or not at all."""
+    """Replace the artefact that serving starts with, whole or not at all, whenever it is stopped."""
     verify(folder, probe_ms=False)
-    fresh = output.with_name(f".{output.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(folder, fresh)
-    shutil.rmtree(output, ignore_errors=True)
-    fresh.rename(output)
+    replace_folder(folder, output)

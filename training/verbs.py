@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_repo.contracts import ModelRefused
 from feature_repo.logs import configure
 from feature_repo.settings import Settings, load_settings
+from feature_repo.whole_folder import recover
 from training.bar_files import BarForm, parse_time
 
 if TYPE_CHECKING:
+    from training.dataset import KnownRows
+    from training.datasets import Keep
+    from training.lake_rows import Asked
+    from training.recipe import Recipe
     from training.walkforward import Plan
 
 
 @dataclass(frozen=True)
 class Bars:
-    """Files of bars and how to read them, as options say it."""
+    """Files of bars and how to read them, or the deployment's lake, as options say it."""
 
     files: tuple[str, ...] = ()
     form: BarForm = field(default_factory=BarForm)
+    from_lake: bool = False
+    """Rows of the form's symbol and source, of minutes that close at or after `start` (ISO 8601)."""
+    start: str | None = None
+    test_share: float | None = None
+
+    def asked(self) -> Asked | None:
+        """Of the lake. Raises `ValueError`."""
+        from training.lake_rows import Asked
+
+        start_ns = None if self.start is None else parse_time(self.start)
+        return Asked(self.form.symbol, self.form.source, start_ns) if self.from_lake else None
 
 
 def bars(
@@ -54,18 +73,30 @@ def train(
     from training.train import TrainConfig, run
 
     given = given or Bars()
-    if until is not None and not given.files:
-        raise ValueError("expected --bars FILE… with --until, found none")
+    _refuse_both(given, simulated, until)
     settings = _ready("train")
-    simulated = simulated or (quick and not given.files and not (settings.data_dir / KLINES).exists())
-    if simulated and given.files:
-        raise ValueError("expected --bars or --simulated, found both")
+    named = bool(given.files) or given.from_lake
+    simulated = simulated or (quick and not named and not (settings.data_dir / KLINES).exists())
     config = TrainConfig(
         quick=quick, simulated=simulated, seeds=seeds, model=model, bars=given.files, form=given.form,
-        until_ns=None if until is None else parse_time(until),
+        until_ns=None if until is None else parse_time(until), test_share=given.test_share, lake=given.asked(),
     )
     with shown(Bar()):
         return run(settings, config, _command(config, install, until), install)
+
+
+def _refuse_both(given: Bars, simulated: bool, until: str | None) -> None:
+    """Raises `ValueError` for options that exclude each other, or that are said of what was not asked for."""
+    if until is not None and not given.files and not given.from_lake:
+        raise ValueError("expected --bars FILE… with --until, found none")
+    if simulated and given.files:
+        raise ValueError("expected --bars or --simulated, found both")
+    if given.from_lake and (given.files or simulated):
+        raise ValueError(f"expected --from-lake or {'--bars' if given.files else '--simulated'}, found both")
+    if given.start is not None and not given.from_lake:
+        raise ValueError("expected --from-lake with --from, found none")
+    if until is not None and given.test_share is not None:
+        raise ValueError("expected --until or --test-share, found both")
 
 
 def evaluate(
@@ -78,6 +109,7 @@ def evaluate(
     from training.walk_page import answers, page_parts
 
     to, measured = html
+    _refuse_unwritable(to)
     if measured and to is None:
         raise ValueError("expected --html with --measured, found none")
     held, settings = answers(measured), _ready("evaluate")
@@ -102,10 +134,13 @@ def evaluate_test_part(
     from training.registry import resolve
     from training.train import TrainConfig, training_set
 
+    _refuse_unwritable(html)
     settings = _ready("evaluate")
     folder = resolve(settings, str(settings.model_dir) if model is None else model)
     check(folder, probe_ms=False)
-    table, names = training_set(settings, TrainConfig(simulated=simulated)), BASELINES if baselines else GATE_BASELINES
+    share = read_meta(folder)["dataset"].get("recipe", {}).get("test_share")
+    table = training_set(settings, TrainConfig(simulated=simulated, test_share=share))
+    names = BASELINES if baselines else GATE_BASELINES
     report, scored, others = judge_test_part(
         folder, table, CostModel.of(settings), FitConfig(seed=seed), names, on_stderr(),
     )
@@ -120,12 +155,13 @@ def _with_page(
 ) -> dict[str, Any]:
     import time
 
+    from training.export import plain
     from training.report_page import page, write
 
     if html is not None:
         write(html, page(report, scored, time.time_ns(), others=others, **beside or {}))
         report["page"] = str(html)
-    return report
+    return dict(plain(report))
 
 
 def walk_forward(plan: Plan, output: Path | None, html: Path | None = None) -> dict[str, Any]:
@@ -139,10 +175,12 @@ def walk_forward(plan: Plan, output: Path | None, html: Path | None = None) -> d
     from training.walk_page import page
     from training.walkforward import run
 
+    _refuse_unwritable(html)
     settings = _ready("walkforward")
     plan = plan if plan.files else replace(plan, files=(str(settings.data_dir / KLINES),))
     with shown(Bar()):
-        found = run(plan, output or settings.run_dir / "walkforward", on_stderr(), CostModel.of(settings))
+        found = run(plan, output or settings.run_dir / "walkforward", on_stderr(), CostModel.of(settings),
+                    _keeper(settings, "walkforward", plan.files, plan.form))
     if html is not None:
         write(html, page(found, time.time_ns()))
         found["page"] = str(html)
@@ -161,7 +199,8 @@ def ablation(
     files = given.files or (str(settings.data_dir / KLINES),)
     plan = Ablation(files, given.form, model, seed, *span, quick=quick)
     with shown(Bar()):
-        return run(plan, output or settings.run_dir / "ablation", on_stderr())
+        return run(plan, output or settings.run_dir / "ablation", on_stderr(),
+                   _keeper(settings, "ablation", plan.files, plan.form))
 
 
 def crash(given: Bars, model: str, seed: int, span: tuple[str, str]) -> dict[str, Any]:
@@ -175,7 +214,7 @@ def crash(given: Bars, model: str, seed: int, span: tuple[str, str]) -> dict[str
     files = given.files or (str(settings.data_dir / KLINES),)
     asked = Crash(files, given.form, *(parse_time(end) for end in span))
     with shown(Bar()):
-        return run(asked, model, FitConfig(seed=seed), on_stderr())
+        return run(asked, model, FitConfig(seed=seed), on_stderr(), _keeper(settings, "crash", files, given.form))
 
 
 def verify(folder: Path | None) -> tuple[dict[str, Any], bool]:
@@ -183,6 +222,7 @@ def verify(folder: Path | None) -> tuple[dict[str, Any], bool]:
     from training.export import verify as check
 
     folder = folder or load_settings().model_dir
+    recover(folder)
     try:
         return check(folder), True
     except ModelRefused as error:
@@ -192,22 +232,55 @@ def verify(folder: Path | None) -> tuple[dict[str, Any], bool]:
 def rebuild(named: str, output: Path | None) -> dict[str, Any]:
     """A training set again, as `training.datasets.rebuild` compares it."""
     from training import datasets
-    from training.train import TrainConfig, training_set
+    from training.lake_rows import Asked
+    from training.train import TrainConfig, rows_of
 
-    def make(settings: Settings, recipe: datasets.Recipe) -> Any:
+    def make(settings: Settings, recipe: Recipe) -> KnownRows:
         config = TrainConfig(
             quick=recipe.quick, simulated=recipe.simulated, through=recipe.through, bars=tuple(recipe.bars),
-            form=BarForm(**recipe.form), until_ns=recipe.until_ns,
+            form=BarForm(**recipe.form), lake=Asked(**recipe.lake) if recipe.lake else None,
         )
-        return training_set(settings, config)
+        return rows_of(settings, config)
 
     return datasets.rebuild(_ready("dataset"), named, make, output)
+
+
+def _refuse_unwritable(page: Path | None) -> None:
+    """Before the hours of which the page would tell. Raises `ValueError`."""
+    if page is None:
+        return
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"expected --html FILE in a folder that can be made, found {error}") from error
+    if page.is_dir() or not os.access(page.parent, os.W_OK):
+        raise ValueError(f"expected --html FILE that can be written, found {page}")
+
+
+def _keeper(settings: Settings, verb: str, files: Sequence[str], form: BarForm) -> Keep:
+    """Keeps every set that a verb fits on, to be given again by its hash."""
+    from training import datasets
+    from training.code_version import commit
+    from training.recipe import of_bars
+
+    return partial(datasets.keep, settings, recipe=of_bars(verb, files, form, commit()))
 
 
 def _ready(component: str) -> Settings:
     settings = load_settings()
     configure(component, settings.log_level)
+    recover(settings.model_dir)  # an installation may have been killed between two names
     return settings
+
+
+def _form(form: BarForm) -> list[str]:
+    """The options that say how files are to be read, where they were given."""
+    usual = BarForm()
+    said = {"--time-column": (form.time, usual.time), "--time-means": (form.label, usual.label),
+            "--time-unit": (form.unit, usual.unit), "--symbol": (form.symbol, usual.symbol),
+            "--source": (form.source, usual.source)}
+    found = [word for option, (value, default) in said.items() if value != default for word in (option, str(value))]
+    return found + [word for name, own in form.columns.items() for word in ("--column", f"{name}={own}")]
 
 
 def _command(config: Any, install: Path | None, until: str | None) -> str:
@@ -215,10 +288,18 @@ def _command(config: Any, install: Path | None, until: str | None) -> str:
     words = ["candlewick", "train", *(["--quick"] if config.quick else [])]
     words += ["--simulated"] if config.simulated else []
     if config.bars:
-        words += ["--bars", *(Path(name.partition("=")[2] or name).name for name in config.bars)]
+        words += ["--bars", *(Path(name.partition("=")[2] or name).name for name in config.bars), *_form(config.form)]
+    if config.lake is not None:
+        words += ["--from-lake", "--symbol", config.lake.symbol, "--source", config.lake.source]
+        words += [] if config.lake.start_ns is None else ["--from", _iso(config.lake.start_ns)]
     words += ["--until", until] if until else []
+    words += [] if config.test_share is None else ["--test-share", f"{config.test_share:g}"]
     words += ["--model", config.model] if config.model != "transformer" else []
     seeds = config.seeds
     if not config.quick:
         words += ["--seeds", str(len(seeds))] if seeds == tuple(range(len(seeds))) else ["--seed", str(seeds[0])]
     return shlex.join([*words, *(["--install", str(install)] if install else [])])
+
+
+def _iso(at_ns: int) -> str:
+    return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -32,7 +32,18 @@ from feature_repo.settings import load_settings
 from training import kept, scored_file
 from training.bar_files import BarForm, read_bars
 from training.costs import CostModel
-from training.dataset import PARTS, PURGE_NS, KnownRows, TrainingSet, Windows, assemble, kernel_rows, pooled
+from training.dataset import (
+    CALIBRATION_SHARE,
+    PARTS,
+    PURGE_NS,
+    KnownRows,
+    TrainingSet,
+    Windows,
+    assemble,
+    kernel_rows,
+    pooled,
+)
+from training.datasets import Keep
 from training.day_blocks import day_of
 from training.evaluation import calibrated_facts, iso, judged
 from training.fitting import FitConfig
@@ -46,7 +57,6 @@ from training.scores import differences, scores
 from training.scoring import Facts, model_answers, scored_rows
 from training.stack import Stack, fit_stack
 from training.targets import HORIZONS, LABELS
-from training.train import CALIBRATION_SHARE
 
 Say = Callable[[str], None]
 Found = dict[str, Any]
@@ -120,8 +130,13 @@ def windows_before(close_ns: Ints, block: tuple[int, int]) -> Windows:
     return Windows.between((int(close_ns[0]), cut, block[0] - DAY_NS, block[1] + PURGE_NS))
 
 
-def run(plan: Plan, folder: Path, say: Say, costs: CostModel | None = None) -> Found:
-    """Fit and score what is missing in `folder`; the table of all. Raises `ValueError` for bars and plans."""
+def run(
+    plan: Plan, folder: Path, say: Say, costs: CostModel | None = None, keep: Keep | None = None,
+) -> Found:
+    """Fit and score what is missing in `folder`; the table of all. Raises `ValueError` for bars and plans.
+
+    `keep`: what to do with each block's set before it is fitted on.
+    """
     plan.names()
     rows = pooled([kernel_rows(bars) for bars in read_bars(plan.files, plan.form)])
     blocks = blocks_of(np.sort(rows.close_ns), plan.blocks, plan.days)
@@ -129,15 +144,17 @@ def run(plan: Plan, folder: Path, say: Say, costs: CostModel | None = None) -> F
     place.mkdir(parents=True, exist_ok=True)
     shares = [share for j in range(plan.jobs) if (share := range(len(blocks))[j::plan.jobs])]
     if len(shares) == 1:
-        Walk(plan, rows, blocks, place).do(shares[0], say)
+        Walk(plan, rows, blocks, place, keep).do(shares[0], say)
     else:
         # Spawned, because a fork of a process whose libraries have threads may wait forever.
         with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn")) as pool:
-            list(pool.map(_share, *zip(*((plan, rows, blocks, place, share) for share in shares), strict=True)))
+            list(pool.map(_share, *zip(*((plan, rows, blocks, place, keep, share) for share in shares), strict=True)))
     return {"folder": str(place), **summary(place, blocks, plan, costs or CostModel())}
 
 
-def _share(plan: Plan, rows: KnownRows, blocks: list[tuple[int, int]], place: Path, share: Sequence[int]) -> None:
+def _share(
+    plan: Plan, rows: KnownRows, blocks: list[tuple[int, int]], place: Path, keep: Keep | None, share: Sequence[int],
+) -> None:
     """One process's blocks, on one core."""
     import torch
     from threadpoolctl import threadpool_limits
@@ -145,7 +162,7 @@ def _share(plan: Plan, rows: KnownRows, blocks: list[tuple[int, int]], place: Pa
     configure("walkforward", load_settings().log_level)  # of this process: standard output is the answer's
     torch.set_num_threads(1)
     with threadpool_limits(1):
-        Walk(plan, rows, blocks, place).do(share, on_stderr())
+        Walk(plan, rows, blocks, place, keep).do(share, on_stderr())
 
 
 def identity(plan: Plan, rows: KnownRows) -> str:
@@ -173,6 +190,7 @@ class Walk:
     rows: KnownRows
     blocks: Sequence[tuple[int, int]]
     place: Path
+    keep: Keep | None = None
     _table: tuple[int, TrainingSet] | None = field(default=None)
 
     def do(self, share: Sequence[int], say: Say) -> None:
@@ -202,6 +220,8 @@ class Walk:
         """The set whose test part is block `b`."""
         if self._table is None or self._table[0] != b:
             self._table = b, assemble(self.rows, windows_before(np.sort(self.rows.close_ns), self.blocks[b]))
+            if self.keep is not None:
+                self.keep(self._table[1])
         return self._table[1]
 
     def model(self, b: int, name: str, seed: int) -> tuple[Forecaster, Facts]:
@@ -229,35 +249,84 @@ def _shares(model: Forecaster) -> Found:
 
 
 def summary(place: Path, blocks: Sequence[tuple[int, int]], plan: Plan, costs: CostModel) -> Found:
-    """Every model that is whole, by its median seed; ratios and differences are paired by row, and by seed."""
-    held = {name: seeds for name in plan.names() if (seeds := _by_seed(place, name, len(blocks), plan))}
-    pairs = [(ours, theirs) for theirs in REFERENCES if theirs in held for ours in held if ours != theirs]
-    typical = {name: scored_file.joined(_median(seeds, _loss)) for name, seeds in held.items()}
-    judgements = {name: judged(scored, {}, costs) for name, scored in typical.items()}
+    """Every model that is whole, by its median seed; ratios and differences are paired by row, and by seed.
+
+    Beside the references one model's one seed is in memory at a time: decisions of a full table are gigabytes.
+    """
+    whole = {name: seeds for name in plan.names() if (seeds := _whole_seeds(place, name, len(blocks), plan))}
+    references = {name: [_read(place, name, seed, len(blocks)) for seed in whole[name]]
+                  for name in REFERENCES if name in whole}
+    reduced = {name: [_reduced(_read(place, name, seed, len(blocks)), i, references) for i, seed in enumerate(seeds)]
+               for name, seeds in whole.items()}
+    typical = {name: scored_file.joined(_median(seeds, _loss)) for name, seeds in references.items()}
+    found = {name: _judged(place, name, whole[name][_median_place(seeds)], len(blocks), typical, costs)
+             for name, seeds in reduced.items()}
+    pairs = [(ours, theirs) for theirs in references for ours in whole if ours != theirs]
     return {
         "blocks": [{"block": b, "from": iso(first), "to": iso(last), "qlike": {
-            name: {str(h): float(np.median([qlike_of(seed[b], h) for seed in seeds])) for h in HORIZONS}
-            for name, seeds in held.items() if "volatility" in MODELS[name].speaks_of
+            name: {str(h): float(np.median([seed.qlike[b][k] for seed in seeds])) for k, h in enumerate(HORIZONS)}
+            for name, seeds in reduced.items() if "volatility" in MODELS[name].speaks_of
         }} for b, (first, last) in enumerate(blocks)],
-        "seeds": {name: len(seeds) for name, seeds in held.items()},
-        "ratios": {f"{ours}/{theirs}": {str(h): _over_blocks(held[ours], held[theirs], h) for h in HORIZONS}
+        "seeds": {name: len(seeds) for name, seeds in whole.items()},
+        "ratios": {f"{ours}/{theirs}": {str(h): _over_blocks([seed.ratios[theirs][k] for seed in reduced[ours]
+                                                              if theirs in seed.ratios])
+                                        for k, h in enumerate(HORIZONS)}
                    for ours, theirs in pairs if "volatility" in MODELS[ours].speaks_of},
-        "differences": {f"{ours}/{theirs}": differences(typical[ours], typical[theirs]) for ours, theirs in pairs},
+        "differences": {f"{ours}/{theirs}": found[ours][1][theirs] for ours, theirs in pairs},
         "stack_weights": _weights(place, len(blocks), plan),
-        "models": {name: {key: value for key, value in found.items() if key != "baselines"}
-                   for name, found in judgements.items()},
+        "models": {name: judgement for name, (judgement, _) in found.items()},
     }
 
 
 Blocks = list[Scored]
 """One seed's decisions, block by block."""
+Ratios = tuple[Interval, list[Interval]]
+"""Of summed losses of one horizon: over all blocks, and block by block."""
 
 
-def _by_seed(place: Path, name: str, blocks: int, plan: Plan) -> list[Blocks]:
+@dataclass(frozen=True)
+class Reduced:
+    """What is left of a model's one seed when its decisions are let go of."""
+
+    qlike: list[list[float]]
+    """By block and horizon."""
+    ratios: dict[str, list[Ratios]]
+    """Reference → by horizon; of the seeds that have a partner."""
+
+
+def _whole_seeds(place: Path, name: str, blocks: int, plan: Plan) -> list[int]:
     """The seeds of which every block stands."""
-    paths = [[result(place, b, name, seed) for b in range(blocks)] for seed in plan.seeds_of(name)]
-    return [[scored_file.read(path) for path in seed] for seed in paths
-            if all(path.with_suffix(".json").exists() for path in seed)]
+    return [seed for seed in plan.seeds_of(name)
+            if all(result(place, b, name, seed).with_suffix(".json").exists() for b in range(blocks))]
+
+
+def _read(place: Path, name: str, seed: int, blocks: int) -> Blocks:
+    return [scored_file.read(result(place, b, name, seed)) for b in range(blocks)]
+
+
+def _reduced(ours: Blocks, i: int, references: Mapping[str, Sequence[Blocks]]) -> Reduced:
+    """Of the model's `i`-th seed: a reference of several seeds is paired seed by seed."""
+    qlikes, model = [[qlike_of(block, h) for h in HORIZONS] for block in ours], ours[0].model
+    if "volatility" not in MODELS[model].speaks_of:
+        return Reduced(qlikes, {})
+    partners = {name: seeds[i if len(seeds) > 1 else 0] for name, seeds in references.items()
+                if name != model and (i < len(seeds) or len(seeds) == 1)}
+    return Reduced(qlikes, {name: _ratios(ours, theirs) for name, theirs in partners.items()})
+
+
+def _ratios(ours: Blocks, theirs: Blocks) -> list[Ratios]:
+    whole, other = scored_file.joined(ours), scored_file.joined(theirs)
+    return [(_ratio(whole, other, h), [_ratio(a, b, h) for a, b in zip(ours, theirs, strict=True)]) for h in HORIZONS]
+
+
+def _judged(
+    place: Path, name: str, seed: int, blocks: int, references: Mapping[str, Scored], costs: CostModel,
+) -> tuple[Found, dict[str, Found]]:
+    """A model's judgement and its differences to each reference but itself, all by one seed's decisions."""
+    scored = scored_file.joined(_read(place, name, seed, blocks))
+    found = judged(scored, {}, costs)
+    return ({key: value for key, value in found.items() if key != "baselines"},
+            {other: differences(scored, theirs) for other, theirs in references.items() if other != name})
 
 
 def qlike_of(scored: Scored, h: int) -> float:
@@ -280,13 +349,16 @@ def _median(items: Sequence[T], of: Callable[[T], float]) -> T:
     return sorted(items, key=of)[len(items) // 2]
 
 
-def _over_blocks(ours: Sequence[Blocks], theirs: Sequence[Blocks], h: int) -> Found:
+def _median_place(seeds: Sequence[Reduced]) -> int:
+    """Which of the seeds `_loss` has in the middle."""
+    k = HORIZONS.index(15)
+    return _median(range(len(seeds)), lambda i: float(np.mean([block[k] for block in seeds[i].qlike])))
+
+
+def _over_blocks(seeds: Sequence[Ratios]) -> Found:
     """Ratio of summed losses, the median seed's: over all blocks, by block, and in how many it is below 1."""
-    pairs = [(seed, theirs[i if len(theirs) > 1 else 0]) for i, seed in enumerate(ours)
-             if i < len(theirs) or len(theirs) == 1]
-    seeds = [_ratio(scored_file.joined(seed), scored_file.joined(other), h) for seed, other in pairs]
-    each = [_median([_ratio(seed[b], other[b], h) for seed, other in pairs], _value) for b in range(len(ours[0]))]
-    return {**_median(seeds, _value).as_dict(), "by_seed": [one.value for one in seeds],
+    each = [_median([blocks[b] for _, blocks in seeds], _value) for b in range(len(seeds[0][1]))]
+    return {**_median([over for over, _ in seeds], _value).as_dict(), "by_seed": [over.value for over, _ in seeds],
             "by_block": [one.as_dict() for one in each], "better_in": sum(one.value < 1 for one in each),
             "blocks": len(each)}
 

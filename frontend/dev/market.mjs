@@ -149,16 +149,17 @@ export class Market {
     this.risk = clamp(this.risk + 0.02 * this.normal() + 0.002 * (0.35 - this.risk), 0.02, 0.97);
     this.direction = clamp(this.direction + 0.01 * this.normal() + 0.1 * (0.5 - this.direction), 0.4, 0.6);
     const nowcast = closeS % 60 !== 0;
-    const base = { ...this.stamp(closeS), created: closeS * NANOS + 3e8, ...DEV_MODEL, horizon_s: 60, price: this.price, nowcast, tier, row_hash: null, sequence_hash: null };
+    const base = { ...this.stamp(closeS), created: closeS * NANOS + 3e8, ...DEV_MODEL, horizon_s: 60, price: this.price, nowcast, tier, row_hash: null, sequence_hash: null, expected_edge_15m_bps: null, should_trade_15m: false };
     if (tier === 5) return { ...base, ...NO_FORECAST, should_trade: false, reasons: ["no feature row for 16 min", "venue stream silent"] };
     const vol = 4.1e-4 * this.volatility;
     const edge = 40 * (this.direction - 0.5);
+    const isNotAbove = (bps) => `expected edge ${Math.abs(bps).toFixed(2)} bps is not above 2 x cost 10.60 bps`;
     return {
       ...base, p_up: this.direction, p_flat: 0.045, signal: 2 * this.direction - 1, confidence: Math.max(this.direction, 1 - this.direction),
       volatility_5m: vol * 1.05, volatility_15m: vol, volatility_60m: vol * 0.93, volatility_15m_low: vol * 0.62, volatility_15m_high: vol * 1.7,
       spike_prob: 0.08 * this.volatility, risk_score: this.risk, anomaly_score: this.risk ** 3, expected_edge_bps: edge, cost_bps: 10.6,
-      should_trade: false,
-      reasons: [...(nowcast ? ["no trade: between whole minutes"] : []), `no trade: expected edge ${Math.abs(edge).toFixed(2)} bps is not above 2 x cost 10.60 bps`],
+      should_trade: false, expected_edge_15m_bps: 2 * edge,
+      reasons: [...(nowcast ? ["no trade: between whole minutes"] : []), `no trade: ${isNotAbove(edge)}`, `no trade at 15 min: ${isNotAbove(2 * edge)}`],
     };
   }
 }

@@ -43,6 +43,7 @@ test("shown values are those of /api/latest", async ({ page }) => {
     expect(await text("risk")).toBe(fixed(latest.risk_score, 2));
     expect(await text("confidence")).toBe(percent(latest.confidence));
     expect(await text("should-trade")).toBe(latest.should_trade ? "Yes" : "No");
+    expect(await text("should-trade-15m")).toBe(latest.should_trade_15m ? "Yes" : "No");
   }).toPass({ timeout: 45_000 });
 });
 

@@ -593,7 +593,8 @@ export interface components {
          *     per square-root minute over the next h minutes (`definitions`: RV_h), not annualised. At tier 5
          *     everything forecast is null and `reasons` says why. `nowcast` is true between whole minutes.
          *     `row_hash` and `sequence_hash` (`feature_repo.proof`) name the bits of the row and of the model's input that the
-         *     published answer was made from; null where there was none.
+         *     published answer was made from; null where there was none. `should_trade` and `expected_edge_bps` are of a trade of
+         *     one minute, those with `15m` of one of 15 minutes; that edge is null where the model gives none.
          */
         Prediction: {
             /** Symbol */
@@ -667,6 +668,16 @@ export interface components {
              * @default null
              */
             sequence_hash: string | null;
+            /**
+             * Expected Edge 15M Bps
+             * @default null
+             */
+            expected_edge_15m_bps: number | null;
+            /**
+             * Should Trade 15M
+             * @default false
+             */
+            should_trade_15m: boolean;
         };
         /**
          * PriceLevels

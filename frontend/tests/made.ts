@@ -44,7 +44,8 @@ export function prediction(at: number, fields: Partial<Prediction> = {}): Predic
     horizon_s: 60, price: 60_000, p_up: 0.52, p_flat: 0.05, signal: 0.04, confidence: 0.52, volatility_5m: 5e-4, volatility_15m: 4e-4,
     volatility_60m: 3e-4, volatility_15m_low: 2e-4, volatility_15m_high: 8e-4, spike_prob: 0.1, risk_score: 0.31, anomaly_score: 0.2,
     expected_edge_bps: -0.4, cost_bps: 10.6, should_trade: false, nowcast: true, tier: 1,
-    reasons: ["no trade: between whole minutes"], row_hash: null, sequence_hash: null, ...fields,
+    reasons: ["no trade: between whole minutes"], row_hash: null, sequence_hash: null, expected_edge_15m_bps: -1.1,
+    should_trade_15m: false, ...fields,
   };
 }
 

@@ -46,6 +46,22 @@ describe("the forecast", () => {
     expect(screen.getByText("Unknown")).toBeVisible();
   });
 
+  test("decides for one minute and for 15 apart", () => {
+    render(<ForecastPanel symbol="BTCUSDT" />);
+    live({ prediction: prediction(60, { should_trade_15m: true, expected_edge_15m_bps: 31.4, reasons: ["no trade: expected edge 0.40 bps"] }) });
+    expect(screen.getByTestId("should-trade")).toHaveTextContent("No");
+    expect(screen.getByTestId("should-trade-15m")).toHaveTextContent("Yes");
+    expect(screen.getByText("+31.40 bps")).toBeVisible();
+  });
+
+  test("an edge that the model does not give is a dash and its reason", () => {
+    render(<ForecastPanel symbol="BTCUSDT" />);
+    live({ prediction: prediction(60, { expected_edge_15m_bps: null, reasons: ["no trade at 15 min: the model gives no expected edge"] }) });
+    expect(screen.getByTestId("should-trade-15m")).toHaveTextContent("No");
+    expect(screen.getByText("— bps")).toBeVisible();
+    expect(screen.getByRole("listitem")).toHaveTextContent("at 15 min: the model gives no expected edge");
+  });
+
   test("in safe mode shows no number, and why", () => {
     render(<ForecastPanel symbol="BTCUSDT" />);
     live({ prediction: prediction(60, { tier: 5, p_up: null, confidence: null, reasons: ["features are 42.0 s old"] }) });

@@ -25,7 +25,10 @@ describe("forecast", () => {
   });
 
   test("objections to a trade stand apart from other reasons", () => {
-    expect(splitReasons(["no trade: tier 3", "risk unknown"])).toEqual({ trade: ["tier 3"], other: ["risk unknown"] });
+    expect(splitReasons(["no trade: tier 3", "risk unknown", "no trade at 15 min: no edge"])).toEqual({
+      trade: ["tier 3", "at 15 min: no edge"],
+      other: ["risk unknown"],
+    });
   });
 
   test("the hurdle is twice the cost of a side", () => {

@@ -38,7 +38,7 @@ from monitoring.parity.report import PREDICTION, ROW, Report, Unreadable, foreig
 from monitoring.parity.revised import check_revised
 from monitoring.parity.sampled import Samples, Sleep, sample
 from monitoring.parity.slow import SlowChecker
-from monitoring.parity.written import as_stored, as_written, beyond
+from monitoring.parity.written import as_served, as_stored, as_written, beyond
 from streaming.recompute import Recomputation, Running
 
 INSTANTS = 25
@@ -148,7 +148,8 @@ class Certifier:
         logged = self._logged(report, start, end)
         held = self._models(logged)
         others = {close: written[close].feature_set for close in window if close not in rows}
-        check_predictions(report, expected, logged, Judged(rows, others, held, sets))
+        served = {close: as_served(row, sets) for close, row in rows.items()}
+        check_predictions(report, expected, logged, Judged(served, others, held, sets))
         revised = [row for row in found if row.provenance == "reconcile"]
         check_revised(report, self.lake, (start, end), rows, revised, sets)
         # Backfilled minutes have rows too, of before the symbol was followed.

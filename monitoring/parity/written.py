@@ -3,17 +3,18 @@
     row = as_written(expected, found, sets)       # null: the set that wrote it cannot be judged by this code
     as_stored(sequence, row)                      # its model input, what the row lacks masked
 
-While features change, rows of two sets follow one another, and each says by its `feature_set` whose it is.
+While features change, rows of two sets follow one another, and each says by its `feature_set` whose it is. What a
+backfill has filled in since (`streaming.fill`) is there beside it: it is made again like everything else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from feature_repo.contracts import FeatureRow
-from feature_repo.feature_sets import Sets
+from feature_repo.feature_sets import Declared, Sets
 from feature_repo.features import FEATURE_NAMES, SEQUENCE_FEATURES
 from feature_repo.grid import Floats
 from feature_repo.history import RETIRED_NAMES, RETIRED_REASON
@@ -31,7 +32,8 @@ def as_written(expected: FeatureRow, found: FeatureRow | None, sets: Sets) -> Fe
     if not codes:
         return None
     always = frozenset.intersection(*(frozenset(code.retired) for code in codes))
-    held = {*codes[0].features, *(name for name in RETIRED_NAMES if name in always or _says(found, name))}
+    retired = (name for name in RETIRED_NAMES if name in always or _says(found, name))
+    held = {*codes[0].features, *retired, *filled_in(found, codes)}
     unread = unread_in(found)
     # One that this code has deleted was said to be retired by the code before it.
     gone = {name for code in codes for name in code.retired
@@ -47,6 +49,26 @@ def as_written(expected: FeatureRow, found: FeatureRow | None, sets: Sets) -> Fe
 def _says(row: FeatureRow, name: str) -> bool:
     """Whether a row says something of a feature: a value, or why there is none."""
     return row.values.get(name) is not None or name in row.reasons
+
+
+def filled_in(row: FeatureRow, codes: Sequence[Declared]) -> frozenset[str]:
+    """The features that a row says something of and that its set, as some codes declared it, lacks."""
+    return frozenset(
+        name for name in FEATURE_NAMES if name not in RETIRED_NAMES and name not in codes[0].features
+        and _says(row, name) and row.reasons.get(name) != RETIRED_REASON
+    )
+
+
+def as_served(row: FeatureRow, sets: Sets) -> FeatureRow:
+    """A row as whoever read it online knew it: without what was filled in later."""
+    codes = sets.of(row.feature_set)
+    later = filled_in(row, codes) if codes else frozenset()
+    if not later:
+        return row
+    return row.model_copy(update={
+        "values": {name: value for name, value in row.values.items() if name not in later},
+        "reasons": {name: why for name, why in row.reasons.items() if name not in later},
+    })
 
 
 def unread_in(row: FeatureRow) -> frozenset[str]:

@@ -39,7 +39,7 @@ from training.export import onnx_bytes, session
 from training.fitting import FitConfig
 from training.forecaster import Forecaster
 from training.klines import KLINES, MinuteBars, simulated_klines
-from training.models import fit_model
+from training.models import fit_model, refuse_unknown
 from training.stack import Stack
 from training.train import until_windows
 
@@ -54,6 +54,7 @@ def run(
     settings: Settings, rows: int, model: str, simulated: bool = False, config: FitConfig | None = None,
 ) -> Found:
     """Measure. Raises `ValueError` for a model that is not there."""
+    refuse_unknown(model)
     load, stages = os.getloadavg()[0], Stages()
     with tempfile.TemporaryDirectory(prefix="candlewick-train-") as name:
         folder = Path(name)

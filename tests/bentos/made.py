@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from bentos.predictor import OUTPUT_NAMES
+from bentos.predictor import LATER_OUTPUT_NAMES, OUTPUT_NAMES
 from feature_repo.contracts import MINUTE_NS, SECOND_NS, FeatureRow, MarketSummary
 from feature_repo.features import FEATURE_NAMES, FEATURE_SET, FORECAST_BAR, SEQUENCE_LENGTH
 from feature_repo.online_row import OnlineRow
@@ -65,7 +66,7 @@ def made_meta(**changes: Any) -> dict[str, Any]:
 def made_artefact(folder: Path, **changes: Any) -> Path:
     """A model folder whose graph looks only at the newest row.
 
-    p_up = sigmoid(100 r), edge = 1e4 r bps with r = return_1m; every volatility is realized_vol_15m;
+    p_up = sigmoid(100 r), both edges = 1e4 r bps with r = return_1m; every volatility is realized_vol_15m;
     risk = sigmoid(volatility / context − 1), unknown without a context.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,7 @@ def sign(folder: Path) -> Path:
     return folder
 
 
-def made_graph() -> onnx.ModelProto:
+def made_graph(answers: Sequence[str] = (*OUTPUT_NAMES, *LATER_OUTPUT_NAMES)) -> onnx.ModelProto:
     constants = {
         "zero": 0.0, "one": 1.0, "hundred": 100.0, "bps": 1e4, "flat": 0.04, "spike": 0.1, "low": 0.8, "high": 1.25,
     }
@@ -102,7 +103,8 @@ def made_graph() -> onnx.ModelProto:
         node("Gather", "newest", "at_v", "volatility", axis=1),
         node("Gather", "context", "at_first", "threshold", axis=1),
         node("Mul", "return", "hundred", "logit"), node("Sigmoid", "logit", "p_up"),
-        node("Mul", "return", "bps", "expected_edge_bps"), node("Mul", "return", "zero", "nothing"),
+        node("Mul", "return", "bps", "expected_edge_bps"),
+        node("Identity", "expected_edge_bps", "expected_edge_15m_bps"), node("Mul", "return", "zero", "nothing"),
         node("Add", "nothing", "flat", "p_flat"), node("Add", "nothing", "spike", "spike_prob"),
         *(node("Identity", "volatility", f"volatility_{h}m") for h in (5, 15, 60)),
         *(node("Mul", "volatility", edge, f"volatility_15m_{edge}") for edge in ("low", "high")),
@@ -113,7 +115,7 @@ def made_graph() -> onnx.ModelProto:
         helper.make_tensor_value_info("sequence", TensorProto.FLOAT, ["B", SEQUENCE_LENGTH, len(FORECAST_BAR)]),
         helper.make_tensor_value_info("context", TensorProto.FLOAT, ["B", 1]),
     ]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B"]) for name in OUTPUT_NAMES]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B"]) for name in answers]
     graph = helper.make_graph(nodes, "made", inputs, outputs, initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 

@@ -12,10 +12,11 @@ from bentos.answers import Answers
 from bentos.artefact import load_artefact
 from bentos.champion import Chosen
 from bentos.metrics import ServiceMetrics
+from bentos.predictor import OUTPUT_NAMES
 from bentos.readiness import readiness
-from feature_repo.contracts import SECOND_NS, Prediction, PredictRequest, StoreUnavailable
+from feature_repo.contracts import MINUTE_NS, SECOND_NS, Prediction, PredictRequest, StoreUnavailable
 from feature_repo.store import OnlineRow
-from tests.bentos.made import MINUTE, made_artefact, made_online, made_row
+from tests.bentos.made import MINUTE, made_artefact, made_graph, made_online, made_row, sign
 
 
 @dataclass
@@ -155,6 +156,21 @@ async def test_without_a_model_the_reason_is_the_refusal(world: World) -> None:
     world.answers.chosen = Chosen(None, "none", "bootstrap model refused: checksum")
     made = await world.ask()
     assert (made.tier, made.model_version, made.reasons) == (5, "none", ["bootstrap model refused: checksum"])
+
+
+async def test_a_model_from_before_the_edge_at_15_minutes_is_served_and_says_why_it_does_not_trade_there(
+    world: World, tmp_path: Path,
+) -> None:
+    fresh = await world.ask()
+    assert (fresh.should_trade, fresh.should_trade_15m, fresh.reasons) == (True, True, [])
+    folder = made_artefact(tmp_path / "old")
+    (folder / "model.onnx").write_bytes(made_graph(OUTPUT_NAMES).SerializeToString())
+    world.answers.chosen = Chosen(load_artefact(sign(folder)), "registry")
+    world.store.row = made_online(made_row(MINUTE + MINUTE_NS, return_1m=0.002, spread_1s=0.01))
+    world.now_ns += MINUTE_NS
+    old = await world.ask()
+    assert (old.tier, old.should_trade, old.should_trade_15m, old.expected_edge_15m_bps) == (1, True, False, None)
+    assert old.reasons == ["no trade at 15 min: the model gives no expected edge"]
 
 
 async def test_explicit_fields_change_the_answer_and_are_named(world: World) -> None:

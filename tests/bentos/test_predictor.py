@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bentos.distribution import Bounds
 from bentos.fallback import Decision
-from bentos.predictor import OUTPUT_NAMES, Costs, ModelFacts, Outputs, forecast, safe_mode
+from bentos.predictor import LATER_OUTPUT_NAMES, OUTPUT_NAMES, Costs, ModelFacts, Outputs, forecast, safe_mode
 from feature_repo.contracts import MINUTE_NS, SECOND_NS, Prediction
 from feature_repo.features import FEATURE_SET
 from tests.bentos.made import MINUTE, made_row
@@ -22,6 +22,7 @@ FACTS = ModelFacts("made", "7", FEATURE_SET, 60, COSTS, ((0.0, 1.0), (60.0, 0.8)
 OUTPUTS = Outputs(
     p_up=0.6, p_flat=0.04, volatility_5m=0.0004, volatility_15m=0.0005, volatility_60m=0.0006,
     volatility_15m_low=0.0004, volatility_15m_high=0.0007, spike_prob=0.1, risk_score=0.3, expected_edge_bps=9.0,
+    expected_edge_15m_bps=99.0,
 )
 NOW = MINUTE + 600_000_000
 
@@ -78,7 +79,25 @@ def test_it_would_trade_only_when_every_condition_holds_and_names_the_one_that_f
 ) -> None:
     made = predict(made_row(**({"spread_1s": 1.0} | row)), replace(OUTPUTS, **outputs), tier)  # type: ignore[arg-type]
     assert made.should_trade is (objection is None)
+    assert made.should_trade_15m is (objection is None or "expected edge" in objection)
     assert made.reasons == ([] if objection is None else [objection])
+
+
+@pytest.mark.parametrize(("bps", "shown", "objection"), [
+    (4.01, 4.01, None), (-4.01, -4.01, None),
+    (4.0, 4.0, "no trade at 15 min: expected edge 4.00 bps is not above 2 x cost 2.00 bps"),
+    (0.0, 0.0, "no trade at 15 min: expected edge 0.00 bps is not above 2 x cost 2.00 bps"),
+    (None, None, "no trade at 15 min: the model gives no expected edge"),
+])
+def test_at_15_minutes_it_trades_by_that_edge_alone_and_says_what_is_against_it(
+    bps: float | None, shown: float | None, objection: str | None,
+) -> None:
+    made = predict(outputs=replace(OUTPUTS, expected_edge_15m_bps=bps))
+    assert made.should_trade
+    assert (made.expected_edge_15m_bps, made.should_trade_15m) == (shown, objection is None)
+    assert made.reasons == ([] if objection is None else [objection])
+    neither = predict(outputs=replace(OUTPUTS, expected_edge_bps=0.0, expected_edge_15m_bps=bps))
+    assert (neither.should_trade, neither.should_trade_15m) == (False, objection is None)
 
 
 def test_costs_are_per_side_with_the_rows_own_spread_when_it_is_known() -> None:
@@ -93,10 +112,10 @@ def test_an_unknown_risk_is_null_with_its_reason() -> None:
     assert made.p_up is not None
 
 
-@pytest.mark.parametrize("name", [name for name in OUTPUT_NAMES if name != "risk_score"])
+@pytest.mark.parametrize("name", [name for name in (*OUTPUT_NAMES, *LATER_OUTPUT_NAMES) if name != "risk_score"])
 def test_a_number_that_is_none_is_never_shown(name: str) -> None:
     made = predict(outputs=replace(OUTPUTS, **{name: math.nan}))
-    assert (made.tier, made.signal, made.should_trade) == (5, None, False)
+    assert (made.tier, made.signal, made.should_trade, made.should_trade_15m) == (5, None, False, False)
     assert made.reasons == [f"model answered nonsense in {name}"]
 
 
@@ -110,16 +129,19 @@ def test_safe_mode_without_a_row_is_as_of_the_whole_second_and_says_why() -> Non
 finite = st.floats(allow_nan=True, allow_infinity=True)
 
 
-@given(st.builds(Outputs, *[finite] * len(OUTPUT_NAMES)), st.sampled_from([1, 2, 3, 5]), st.integers(0, 120))
+@given(
+    st.builds(Outputs, *[finite] * len(OUTPUT_NAMES), st.none() | finite), st.sampled_from([1, 2, 3, 5]),
+    st.integers(0, 120),
+)
 def test_whatever_the_model_says_the_answer_keeps_its_bounds(outputs: Outputs, tier: int, second: int) -> None:
     made = forecast(made_row(MINUTE + second * SECOND_NS), outputs, FACTS, Decision(tier), NOW)
     if made.tier == 5:
-        assert not made.should_trade
+        assert {made.should_trade, made.should_trade_15m} == {False}
     if made.signal is not None:
         assert -1 <= made.signal <= 1
         assert made.confidence is not None
         assert 0.5 <= made.confidence <= 1
-    assert not (made.should_trade and (made.nowcast or made.tier > 2))
+    assert not ((made.should_trade or made.should_trade_15m) and (made.nowcast or made.tier > 2))
     assert Prediction.model_validate_json(made.model_dump_json()) == made
 
 

@@ -55,7 +55,7 @@ def test_a_fresh_row_is_tier_one(chosen: Chosen) -> None:
     assert chosen.artefact is not None
     row = at(60)
     made = answer(row, made_online(row), chosen, row.created, chosen.artefact.run)
-    assert (made.tier, made.nowcast, made.should_trade) == (1, False, True)
+    assert (made.tier, made.nowcast, made.should_trade, made.should_trade_15m) == (1, False, True, True)
 
 
 def test_redis_a_second_behind_gives_the_same_numbers(chosen: Chosen) -> None:
@@ -72,7 +72,7 @@ def test_a_late_whole_minute_is_recorded_and_not_traded(chosen: Chosen) -> None:
     assert chosen.artefact is not None
     row = at(60)
     made = answer(row, made_online(at(90)), chosen, row.ts_event + 30 * SECOND_NS, chosen.artefact.run)
-    assert (made.tier, made.should_trade, made.ts_event) == (1, False, row.ts_event)
+    assert (made.tier, made.should_trade, made.should_trade_15m, made.ts_event) == (1, False, False, row.ts_event)
     assert made.p_up is not None
     assert made.reasons == ["no trade: published 30.0 s after its minute"]
 

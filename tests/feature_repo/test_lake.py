@@ -5,7 +5,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from feature_repo.contracts import HOUR_NS, SECOND_NS, StoreUnavailable
+from bentos.fallback import Decision
+from bentos.predictor import safe_mode
+from feature_repo.contracts import HOUR_NS, SECOND_NS, Message, StoreUnavailable
 from feature_repo.features import FEATURE_NAMES
 from feature_repo.lake_layout import ZONES, hour_folder, identity, merge, to_table, unflatten, zone_schema
 from feature_repo.lake_reader import Lake
@@ -65,6 +67,26 @@ def test_a_file_without_a_newer_feature_reads_as_null(tmp_path: Path) -> None:
     found = Lake.open(tmp_path.as_uri()).read("features", "BTCUSDT", START_NS, END_NS)
     assert found[FEATURE_NAMES[3]].to_pylist() == [None]
     assert found[FEATURE_NAMES[4]].to_pylist() == [made_row(0).values[FEATURE_NAMES[4]]]
+
+
+def test_predictions_from_before_a_field_was_declared_have_its_default_and_are_merged_with_new_ones(
+    tmp_path: Path,
+) -> None:
+    made = [safe_mode("BTCUSDT", None, None, Decision(5, ("made",)), START_NS + at * SECOND_NS) for at in (0, 1)]
+    new = made[1].model_copy(update={"expected_edge_15m_bps": 30.0, "should_trade_15m": True})
+    old = to_table("predictions", made[:1]).drop_columns(["expected_edge_15m_bps", "should_trade_15m"])
+    path = tmp_path / hour_folder("predictions", "BTCUSDT", START_NS) / "predictions.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(old, path)
+
+    def read() -> list[Message]:
+        found = Lake.open(tmp_path.as_uri()).read("predictions", "BTCUSDT", START_NS, END_NS)
+        return [unflatten("predictions", record) for record in found.to_pylist()]
+
+    assert read() == made[:1]
+    pq.write_table(merge("predictions", [pq.read_table(path), to_table("predictions", [new])]), path)
+    assert read() == [made[0], new]
+    assert pq.read_table(path)["should_trade_15m"].to_pylist() == [False, True]
 
 
 def test_the_newest_row_is_found_by_the_newest_hour_that_has_one(tmp_path: Path) -> None:

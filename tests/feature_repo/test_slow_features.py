@@ -220,3 +220,14 @@ def test_every_view_of_the_store_and_its_service_come_from_the_declarations() ->
 def test_sessions_close_at_four_in_new_york() -> None:
     assert sessions(1) == [session_close(LAST_DAY)]
     assert session_close(LAST_DAY) % DAY_NS == 20 * HOUR_NS
+
+
+def test_what_a_backfill_files_is_part_of_news_that_come_after_it_and_of_its_own_rows() -> None:
+    *older, last = made_fear_greed(9)
+    filed = [o.model_copy(update={"provenance": "backfill", "ts_init": last.ts_init + MINUTE_NS}) for o in older]
+    after = last.model_copy(update={"ts_init": last.ts_init + MINUTE_NS, "created": last.created + MINUTE_NS})
+    made = rows(VIEW_OF["fear_greed"], "BTCUSDT", [*filed, last, after], [*filed, last, after])
+    assert [row.created for row in made] == [o.created for o in (*older, last, after)]
+    change = [row.values["fear_greed_change_7d"] is not None for row in made]
+    # The file's own rows hold what it holds; the poller's before its stamp does not, the one at its stamp does.
+    assert change == [False] * 7 + [True] + [False, True]

@@ -9,21 +9,25 @@ from prometheus_client import REGISTRY
 
 from feature_repo.contracts import FeatureRow
 from feature_repo.features import FEATURE_NAMES
+from feature_repo.lake_layout import hour_folder, to_table
 from feature_repo.lake_reader import Lake
-from feature_repo.slow_features import VIEW_OF, rows
+from feature_repo.slow_features import SLOW_VIEWS, VIEW_OF, rows
 from monitoring.quality import report, text
+from streaming import lake_quality
+from streaming.compaction import compact
 from streaming.lake import LakeWriter
 from tests.feature_repo.made_observations import made_fear_greed
 from tests.feature_repo.test_quality import START_NS, row
 
 
-def counted(feature: str, rule: str) -> float:
-    labels = {"feature": feature, "rule": rule}
+def counted(feature: str, rule: str, view: str = "features") -> float:
+    labels = {"view": view, "feature": feature, "rule": rule}
     return REGISTRY.get_sample_value("candlewick_feature_expectations_missed_total", labels) or 0.0
 
 
-def checked(name: str) -> float:
-    return REGISTRY.get_sample_value(f"candlewick_feature_rows_{name}_total") or 0.0
+def checked(name: str, view: str = "features") -> float:
+    labels = {"view": view} if name == "checked" else {}
+    return REGISTRY.get_sample_value(f"candlewick_feature_rows_{name}_total", labels) or 0.0
 
 
 def written(folder: Path, rows: list[FeatureRow]) -> Lake:
@@ -85,3 +89,48 @@ def test_a_slow_row_that_misses_its_expectations_fails_the_report(tmp_path: Path
     assert found["slow"]["fear_greed"]["missed"] == {
         "fear_greed_1d": ["range", "null"], "fear_greed_change_7d": ["null"]}
     assert "BTCUSDT fear_greed: 23 rows" in text([found])
+
+
+def test_rows_that_others_add_are_counted_where_they_are_added_and_where_the_owner_merges_them(tmp_path: Path) -> None:
+    lake = written(tmp_path, [row(0)])
+    writer, wild = LakeWriter(lake.filesystem, lake.root), [row(1, 7.0), row(2, None, "gap")]
+
+    def now() -> tuple[float, ...]:
+        return counted("return_1m", "range"), counted("return_1m", "null"), checked("checked")
+
+    before, told = now(), lake_quality.told()
+    writer.add_revision("features", wild, "reconcile")
+    writer.add_rows("features", to_table("features", [row(3, 8.0)]), "backfill")
+    added = now()
+    assert [b - a for a, b in zip(before, added, strict=True)] == [2, 1, 3]
+    assert lake_quality.since(told) == {"features return_1m range": 2, "features return_1m null": 1}
+    compact(writer, "features", hour_folder("features", "BTCUSDT", row(0).ts_event))
+    assert [b - a for a, b in zip(added, now(), strict=True)] == [2, 1, 3]
+
+
+def test_slow_rows_are_counted_on_every_way_in(tmp_path: Path) -> None:
+    writer = LakeWriter.open(tmp_path.as_uri())
+    told = made_fear_greed(20)
+    sound = rows(VIEW_OF["fear_greed"], "BTCUSDT", told, told)
+    last = sound[-1]
+    wild = replace(last, created=last.created + 1, values={**last.values, "fear_greed_1d": 140.0})
+    gap = replace(last, created=last.created + 2, values=dict.fromkeys(last.values), reasons={"fear_greed_1d": "gap"})
+
+    def now() -> tuple[float, ...]:
+        return (counted("fear_greed_1d", "range", "fear_greed"), counted("fear_greed_1d", "null", "fear_greed"),
+                counted("fear_greed_change_7d", "null", "fear_greed"), checked("checked", "fear_greed"))
+
+    before = now()
+    writer.upsert("fear_greed", sound)
+    assert [b - a for a, b in zip(before, now(), strict=True)] == [0, 0, 0, 20]
+    writer.upsert("fear_greed", [wild])
+    writer.add_revision("fear_greed", [gap], "backfill")
+    assert [b - a for a, b in zip(before, now(), strict=True)] == [1, 1, 1, 22]
+
+
+def test_every_expectation_has_a_series_before_it_is_missed() -> None:
+    for view, names in (("features", FEATURE_NAMES), *((view.name, view.names) for view in SLOW_VIEWS)):
+        for name in names:
+            for rule in ("range", "null"):
+                labels = {"view": view, "feature": name, "rule": rule}
+                assert REGISTRY.get_sample_value("candlewick_feature_expectations_missed_total", labels) is not None

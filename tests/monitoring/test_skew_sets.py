@@ -12,8 +12,10 @@ from feature_repo.contracts import SECOND_NS, FeatureRow, StoreUnavailable
 from feature_repo.feature_sets import FOLDER, Declared, Sets
 from feature_repo.features import FEATURE_NAMES, FEATURE_SET, SEQUENCE_FEATURES, SEQUENCE_LENGTH
 from feature_repo.lake_reader import Lake
+from feature_repo.online_row import OnlineRow
 from feature_repo.proof import row_hash
-from monitoring.parity import Report, check_lake
+from monitoring.parity import Report, check_lake, check_online
+from monitoring.parity.check import OF_BEFORE
 from monitoring.parity.mirrors import check_mirrors
 from monitoring.parity.sampled import Mirrors, Samples
 from monitoring.parity.written import as_stored, as_written, row_hashes
@@ -120,6 +122,16 @@ def test_rows_of_two_sets_are_counted_each_under_its_own_and_a_third_is_left() -
     assert report.feature_sets == {"0ld": {"rows": 1, "predictions": 0}, FEATURE_SET: {"rows": 2, "predictions": 0}}
     assert report.not_judged == {("lake", "feature set never told is not this code's"): 1}
     assert report.features["spread_1s"].compared == 2
+
+
+def test_an_online_row_older_than_what_is_held_is_left_and_one_of_a_hole_is_named() -> None:
+    expected = Recomputation("BTCUSDT")
+    expected.closes = dict.fromkeys((MINUTE, MINUTE + 2 * SECOND_NS))  # type: ignore[assignment]
+    report = Report("BTCUSDT")
+    online = OnlineRow(made_row(), None, {}, None)
+    check_online(report, expected, {MINUTE - SECOND_NS: online, MINUTE + SECOND_NS: online})
+    assert report.not_judged == {(OF_BEFORE, "raw of its second is held no longer"): 1}
+    assert [(e.where, e.expected, e.found) for e in report.examples] == [("online", "no row", "a row")]
 
 
 def test_mirror_keys_are_asked_for_while_a_row_is_younger_than_they_live() -> None:

@@ -17,22 +17,24 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import urlparse
 
 import boto3
 import pyarrow as pa
 from pyarrow import fs
 
-from feature_repo import topics
+from feature_repo import slow_features, topics
 from feature_repo.contracts import DAY_NS, HOUR_NS, SECOND_NS, Bar, Message
-from feature_repo.lake_layout import RAW_SCHEMA, filesystem
+from feature_repo.lake_layout import RAW_SCHEMA, Zone, filesystem, to_table
 from feature_repo.lake_reader import Lake
 from streaming.compaction import compact
 from streaming.lake import LakeWriter
 from streaming.lake_upkeep import Upkeep
 from streaming.settle import settle
 from streaming.stretch import Stretch
+from tests.feature_repo.made_observations import made_fear_greed
+from tests.feature_repo.made_rows import made_row
 
 HOUR = 478_655 * HOUR_NS
 FOLDER = "date=2024-08-08/hour=23"
@@ -182,12 +184,33 @@ def _old_hours(writer: LakeWriter) -> None:
     writer.upsert("clean", [bar(3 * 3600)])
 
 
+def _older_rows(writer: LakeWriter) -> None:
+    _hours_of_bars(writer)
+    writer.upsert("features", [made_row(3600 * hour) for hour in range(3)])
+
+
+def _backfill(writer: LakeWriter) -> None:
+    """As the verb does: what the rows hold, rows, then bars."""
+    writer.declare()
+    writer.add_rows("features", to_table("features", [made_row(3600 * hour + 1) for hour in range(3)]), "backfill")
+    writer.add_revision("clean", [bar(3600 * hour + 3) for hour in range(2)], "backfill")
+
+
+def _slow(writer: LakeWriter, days: int) -> None:
+    """As the lake query does: rows, then the observations that they are made of."""
+    told = made_fear_greed(75)[:days]
+    writer.upsert("fear_greed", slow_features.rows(slow_features.VIEW_OF["fear_greed"], "BTCUSDT", told, told))
+    writer.upsert("observations", told)
+
+
 WRITERS: Mapping[str, Writer] = {
     "hour": Writer(_hours_of_bars, lambda writer: writer.upsert("clean", [bar(3600 * h + 2) for h in range(4)])),
     "batch": Writer(lambda writer: _batches(writer, 2), _batch_of_all),
     "revision": Writer(
         _hours_of_bars,
         lambda writer: writer.add_revision("clean", [bar(3600 * h + 1, 101.0, 900) for h in range(4)], "r") and None),
+    "backfill": Writer(_older_rows, _backfill),
+    "slow": Writer(lambda writer: _slow(writer, 40), lambda writer: _slow(writer, 75)),
     "merge": Writer(_revisions, lambda writer: compact(writer, "clean", f"clean/btc/{FOLDER}") and None),
     "compaction": Writer(_batches, lambda writer: compact(writer, "raw", f"raw/btc/{FOLDER}") and None),
     "retention": Writer(_old_hours, _expire),
@@ -203,8 +226,8 @@ def laid_down(url: str, endpoint: str) -> Lying:
 
 
 def parquet(lying: Lying) -> Lying:
-    """What a reader looks at: the Parquet files, to the last byte."""
-    return frozenset((path, digest) for path, digest in lying if path.endswith(".parquet"))
+    """What a reader looks at: the Parquet files and what their rows hold, to the last byte."""
+    return frozenset((path, digest) for path, digest in lying if path.endswith((".parquet", ".json")))
 
 
 def _digest(files: Any, info: Any) -> str:
@@ -238,6 +261,11 @@ def contents(url: str, endpoint: str) -> Contents:
         counted = lake.rows("clean", None, hour, hour + HOUR_NS - 1, ["ts_event"])
         assert counted.num_rows == len(rows), "each identity once, whatever columns are asked for"
         found |= {f"clean {hour}": rows} if rows else {}
+    for zone in sorted({"features", "fear_greed", "observations"} & zones(lake)):
+        for base in lake.bases(cast(Zone, zone)):
+            for start in lake.hours(cast(Zone, zone), base):
+                held = lake.hour(cast(Zone, zone), base, start).to_pylist()
+                found |= {f"{zone} {base} {start}": held} if held else {}
     for topic in (TRADES, BOOK):
         rows = lake.read_raw("btc", topic, *EVER).to_pylist() if "raw" in zones(lake) else []
         for row in rows:

@@ -18,18 +18,24 @@ from training.edge import Sides
 TINY_BPS = 1e-6
 
 
-def ledger(close_ns: Ints, opens: Floats, closes: Floats, sides: Sides, h: int, cost_bps: float) -> Floats:
+def ledger(
+    close_ns: Ints, opens: Floats, closes: Floats, sides: Sides, h: int, cost_bps: float, at_once: int | None = None,
+) -> Floats:
     """A second implementation: cash and positions, minute by minute, in bps of a capital of 1."""
+    stake = 1 / (at_once or h)
+    free_at = 0
     price = dict(zip(close_ns.tolist(), closes.tolist(), strict=True))
     first_price = dict(zip(close_ns.tolist(), opens.tolist(), strict=True))
     side = dict(zip(close_ns.tolist(), sides.tolist(), strict=True))
     cash, positions, last, curve = 0.0, [], 0.0, []
     for now in range(int(close_ns[0]), int(close_ns[-1]) + h * MINUTE_NS + 1, MINUTE_NS):
         decided = now - MINUTE_NS
-        if side.get(decided) and now in first_price and decided + h * MINUTE_NS in price:
-            units = side[decided] / h / first_price[now]
-            cash -= units * first_price[now] + cost_bps / 1e4 / h
-            positions.append((decided + h * MINUTE_NS, units))
+        if side.get(decided) and now in first_price and (at_once is None or decided >= free_at):
+            free_at = decided + h * MINUTE_NS
+            if free_at in price:
+                units = side[decided] * stake / first_price[now]
+                cash -= units * first_price[now] + cost_bps / 1e4 * stake
+                positions.append((free_at, units))
         last = price.get(now, last)
         for leaves, units in positions:
             if leaves == now:
@@ -63,6 +69,77 @@ def test_every_minute_of_the_curve_is_that_of_the_cash_ledger(drawn_as: tuple[in
     quotes = Quotes.of_bars("BTCUSDT", close_ns, opens, closes, h)
     found = equity(quotes, trade(quotes, sides, cost))
     np.testing.assert_allclose(found.net_bps_E, ledger(close_ns, opens, closes, sides, h, cost), atol=TINY_BPS, rtol=0)
+
+
+@settings(deadline=None, max_examples=80)
+@given(markets)
+def test_one_position_at_a_time_is_that_of_the_cash_ledger_too(
+    drawn_as: tuple[int, int, float, float, float],
+) -> None:
+    seed, h, cost, holes, busy = drawn_as
+    close_ns, opens, closes, sides = drawn(seed, holes, busy)
+    quotes = Quotes.of_bars("BTCUSDT", close_ns, opens, closes, h).one_at_a_time()
+    trades = trade(quotes, sides, cost)
+    found = equity(quotes, trades)
+    wanted = ledger(close_ns, opens, closes, sides, h, cost, at_once=1)
+    np.testing.assert_allclose(found.net_bps_E, wanted, atol=TINY_BPS, rtol=0)
+    assert found.exposure_E.max() <= 1 + 1e-12
+    assert (np.diff(trades.decision_ns_T) >= h * MINUTE_NS).all()
+    assert len(trades) + trades.left_out + trades.passed_over == np.count_nonzero(sides)
+
+
+def test_one_position_at_a_time_of_each_symbol_and_the_next_is_decided_when_it_ends() -> None:
+    n = 40
+    prices = np.full(n, 100.0)
+    parts = [Quotes.of_bars(symbol, minutes(n), prices, prices, 15) for symbol in ("A", "B")]
+    both = replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in (
+        "symbol_N", "decision_ns_N", "price_N", "entry_N", "exit_N")}).one_at_a_time()
+    sides = np.tile(np.where(np.arange(n) >= 3, 1, 0), 2).astype(np.int8)
+    trades = trade(both, sides, 0.0)
+    assert trades.symbol_T.tolist() == ["A", "A", "B", "B"]
+    assert ((trades.decision_ns_T - START_NS) // MINUTE_NS - 1).tolist() == [3, 18, 3, 18]
+    # A's and B's trade of minute 33 would leave after the end: entered, so that it keeps others away, and not counted.
+    assert (trades.left_out, trades.passed_over) == (2 + 2, 2 * (37 - 3) - 2)
+
+
+def test_of_one_minute_one_position_at_a_time_is_every_trade() -> None:
+    quotes = Quotes.of_bars("BTCUSDT", *(market := drawn(3, 0.1, 0.7))[:3], 1)
+    every, alone = (trade(each, market[3], 2.0) for each in (quotes, quotes.one_at_a_time()))
+    np.testing.assert_array_equal(every.net_bps, alone.net_bps)
+    assert alone.passed_over == 0
+    np.testing.assert_array_equal(equity(quotes, every).net_bps_E, equity(quotes.one_at_a_time(), alone).net_bps_E)
+
+
+@pytest.mark.parametrize("at", [0, 57, 200])
+def test_prices_after_its_exit_change_nothing_of_a_trade_of_15_minutes(at: int) -> None:
+    n = 300
+    opens, closes = walk(n, 7)
+    sides = np.random.default_rng(7).choice([-1, 1], n).astype(np.int8)
+    later = np.arange(n) > at + 15
+    walks = zip((opens, closes), walk(n, 8), strict=True)
+    other_opens, other_closes = (np.where(later, new, old) for old, new in walks)
+    for alone in (False, True):
+        found = []
+        for o, c in ((opens, closes), (other_opens, other_closes)):
+            quotes = replace(Quotes.of_bars("A", minutes(n), o, c, 15), is_one_at_a_time=alone)
+            found.append(trade(quotes, sides, 2.0))
+        ended = [trades.decision_ns_T <= minutes(n)[at] for trades in found]
+        assert ended[0].any()
+        np.testing.assert_array_equal(*(t.decision_ns_T[done] for t, done in zip(found, ended, strict=True)))
+        np.testing.assert_array_equal(*(t.net_bps[done] for t, done in zip(found, ended, strict=True)))
+        assert not np.array_equal(found[0].net_bps, found[1].net_bps)
+
+
+def test_a_trade_whose_exit_is_never_priced_keeps_others_away_as_if_it_were() -> None:
+    close_ns = minutes(60)
+    prices = np.full(60, 100.0)
+    held = np.arange(60) != 15  # the exit of the trade that minute 0 decides
+    full, holed = (Quotes.of_bars("A", close_ns[own], prices[own], prices[own], 15).one_at_a_time()
+                   for own in (np.ones(60, dtype=bool), held))
+    sides = np.where(np.arange(60) < 15, 1, 0).astype(np.int8)
+    assert len(trade(full, sides, 0.0)) == 1
+    lacking = trade(holed, sides[held], 0.0)
+    assert (len(lacking), lacking.left_out, lacking.passed_over) == (0, 2, 13)
 
 
 @settings(deadline=None, max_examples=80)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from feature_repo.contracts import MINUTE_NS
-from training.bar_files import BarForm, read_bars
+from training.bar_files import BarForm, parse_time, read_bars, without_volume
 
 START = pd.Timestamp("2025-03-01", tz="UTC")
 Change = Callable[[pd.DataFrame], pd.DataFrame]
@@ -133,6 +133,9 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "no date": (lambda t: t.assign(date="soon"), "expected times in date, found 'soon'"),
     "recorded": (lambda t: t.assign(source="recording"), "source live, found recording; ask for them by --source"),
     "empty": (lambda t: t.iloc[:0], "expected bars, found no row"),
+    "slashed symbol": (lambda t: t.assign(symbol="BTC/USDT"), "dots and dashes, found 'BTC/USDT'; write it as BTCUSDT"),
+    "no volume": (lambda t: t.drop(columns="volume"), r"no volume\); .* none to be had, --column volume="),
+    "numbers that are no times": (lambda t: t.assign(date="20250301000000"), "expected date in one unit since 1970"),
 }
 
 
@@ -156,3 +159,70 @@ def test_a_minute_in_two_files_is_refused(tmp_path: Path) -> None:
     names = [written(tmp_path, made(), name) for name in ("a.parquet", "b.parquet")]
     with pytest.raises(ValueError, match=r"a\.parquet, b\.parquet: expected each minute of BTCUSDT once"):
         read_bars(names)
+
+
+def test_times_that_a_table_has_as_its_index_are_times(tmp_path: Path) -> None:
+    path = tmp_path / "bars.parquet"
+    for index in (made().set_index("date"), made().set_index("date").rename_axis(None)):
+        index.to_parquet(path)
+        assert closes(path) == [1, 2, 3, 4, 5, 6]
+    made().set_index("date", drop=False).to_parquet(path)
+    assert closes(path) == [1, 2, 3, 4, 5, 6], "the column of that name is kept"
+
+
+def test_times_of_any_zone_and_numbers_written_as_text_are_the_same_bars(tmp_path: Path) -> None:
+    far = made().assign(date=lambda t: t["date"].dt.tz_convert("Asia/Kathmandu"), ignored="x", trades=1)
+    assert closes(written(tmp_path, far)) == [1, 2, 3, 4, 5, 6]
+    spelled = made().assign(date=lambda t: (t["date"].dt.as_unit("ns").astype("int64") // 10**6).astype(str))
+    spelled = spelled.assign(**{name: spelled[name].astype(str) for name in ("open", "high", "low", "close", "volume")})
+    [bars] = read_bars([written(tmp_path, spelled)])
+    assert ((bars.close_ns - START.value) // MINUTE_NS).tolist() == [1, 2, 3, 4, 5, 6]
+    assert bars.columns["high"].tolist() == made()["high"].tolist()
+
+
+@pytest.mark.parametrize("name", ["bars.csv", "BARS.CSV", "bars.csv.gz", "bars.csv.xz", "bars.csv.zip"])
+def test_csv_with_a_byte_order_mark_packed_or_not_is_the_same_bars(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    made().to_csv(path, index=False, encoding="utf-8-sig")
+    assert closes(path) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("name", ["bars.csv.gz", "bars.csv.xz", "bars.csv.zip", "bars.csv.bz2", "bars.parquet"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_file_that_is_cut_is_refused(tmp_path: Path, name: str, share: float) -> None:
+    path = tmp_path / name
+    made(500).to_csv(path, index=False) if ".csv" in name else made(500).to_parquet(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match=f"{name}: expected (CSV|Parquet)"):
+        read_bars([path])
+
+
+def test_a_csv_without_a_line_of_names_is_told_so(tmp_path: Path) -> None:
+    ms = made().assign(date=lambda t: t["date"].dt.as_unit("ns").astype("int64") // 10**6)
+    ms.to_csv(tmp_path / "bars.csv", index=False, header=False)
+    with pytest.raises(ValueError, match=r"a line of columns' names first, found numbers .*add one, such as open_time"):
+        read_bars([tmp_path / "bars.csv"])
+
+
+def test_bars_without_volumes_are_read_where_it_is_said_and_never_learnt_from(tmp_path: Path) -> None:
+    form = BarForm(columns={"volume": ""})
+    for table in (made().drop(columns="volume"), made(), made().assign(quote_volume=5.0)):
+        [bars] = read_bars([written(tmp_path, table)], form, volume_needed=False)
+        assert without_volume(bars), "it was said that there is none, whatever a column is called"
+    assert bars.columns["quote_volume"].tolist() == [5.0] * 6
+    with pytest.raises(ValueError, match="expected volumes to learn from, found none above 0 of BTCUSDT"):
+        read_bars([written(tmp_path, made())], form)
+    with pytest.raises(ValueError, match="expected the file's name of close in --column close=NAME, found none"):
+        BarForm(columns={"close": ""})
+
+
+@pytest.mark.parametrize("text", ["soon", "1752192000000", "0001-01-01T00:00+14:00", "9999-12-31", "2025-13-01", ""])
+def test_a_time_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a time"):
+        parse_time(text)
+
+
+@pytest.mark.parametrize("text", ["2025-07-11", "2025-07-11T00Z", "2025-07-11 02:00+02:00", "2025-07-10T20:00-04:00"])
+def test_a_time_without_a_zone_is_utc(text: str) -> None:
+    assert parse_time(text) == pd.Timestamp("2025-07-11", tz="UTC").value

@@ -63,6 +63,16 @@ def test_every_table_and_plot_is_there_with_intervals() -> None:
     assert "at 2.05 bps a side" in found, "the deployment's costs, not the default's"
 
 
+def test_the_card_tells_what_15_minutes_bring_where_the_model_expects_something_of_them() -> None:
+    assert "one position at a time" not in model_card(meta())
+    assert "bps over 15 min" not in model_card(meta())
+    found = model_card(meta(metrics=report(replace(SCORED, edge_bps={**SCORED.edge_bps, 15: 9 * SCORED.edge_bps[1]}))))
+    assert "| 15 min | model |" in found
+    assert "| 15 min | model, one position at a time |" in found
+    largest = np.nanmax(np.abs(SCORED.edge_bps[1]))
+    assert f"The largest expected edge was {largest:.2f} bps over 1 min and {9 * largest:.2f} bps over 15 min" in found
+
+
 def test_a_plot_shows_what_was_said_beside_how_often_it_came() -> None:
     points = REPORT["risk"]["reliability"]
     lines = plot(points).splitlines()

@@ -138,6 +138,36 @@ def test_of_few_days_as_much_is_asked_as_is_as_rare() -> None:
     assert asked < 0.005, "0.0013 for many days"
 
 
+def overlapping(steps: Floats, h: int = 15) -> Floats:
+    """What the next h minutes bring from each, of minutes' own returns."""
+    return np.convolve(steps, np.ones(h), mode="full")[h - 1:][: len(steps)]
+
+
+def test_the_error_of_the_slope_knows_that_returns_of_15_minutes_overlap() -> None:
+    """An edge that lasts and says nothing of the returns: as if apart, three errors would be no rarity."""
+    rng, n = np.random.default_rng(5), 40 * 360
+    days = np.repeat(np.arange(40), 360)
+    found, bare = [], []
+    for _ in range(300):
+        lasting = np.repeat(rng.standard_normal(n // 30), 30)
+        realised = overlapping(rng.standard_normal(n))
+        found.append(edge_slope(lasting, realised, days))
+        bare.append(edge_slope(lasting, realised, np.arange(n)))
+    spread = float(np.std([f.slope for f in found]))
+    assert np.mean([f.standard_error for f in found]) == pytest.approx(spread, rel=0.15)
+    assert np.mean([f.standard_error for f in bare]) < 0.5 * spread
+    assert np.mean([f.used > 0 for f in found]) <= 0.01
+
+
+def test_a_slope_is_believed_up_to_what_its_horizon_can_bring() -> None:
+    x, days = np.ones(400), np.arange(400) // 10
+    realised = 5.0 + 0.1 * np.random.default_rng(6).standard_normal(400)
+    assert edge_slope(x, realised, days).used == edge.STEEPEST
+    quarter = edge_slope(x, realised, days, steepest=edge.STEEPEST_15)
+    assert quarter.used == quarter.slope == pytest.approx(5.0, abs=0.05)
+    assert edge_slope(x, 2 * realised, days, steepest=edge.STEEPEST_15).used == edge.STEEPEST_15
+
+
 @pytest.mark.parametrize(("edge_bps", "realised", "days"), [
     ([0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [1, 2, 3]), ([1.0, 1.0, 1.0], [1.0, 1.1, 0.9], [1, 1, 1]),
     ([np.nan, np.nan, 1.0], [1.0, 1.0, np.nan], [1, 2, 3]), ([1.0, 2.0, 3.0], [-1.0, -2.0, -3.1], [1, 2, 3]),

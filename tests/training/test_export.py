@@ -15,15 +15,17 @@ from onnx import TensorProto, helper
 from onnx.external_data_helper import set_external_data
 
 from bentos.artefact import load_artefact
-from bentos.predictor import OUTPUT_NAMES
+from bentos.predictor import LATER_OUTPUT_NAMES, OUTPUT_NAMES
 from feature_repo.catalogue import definitions
 from feature_repo.contracts import FeaturesDiffer, ModelRefused
-from feature_repo.features import FORECAST_BAR, SEQUENCE_LENGTH
+from feature_repo.features import FORECAST_BAR, SEQUENCE_FEATURES, SEQUENCE_LENGTH
 from feature_repo.settings import ROOT
 from tests.bentos.made import made_artefact, made_graph, made_meta, sign
+from tests.training.made_meta import LEARNT, WINDOWS, N
 from training.export import SERVED, describe, verify
 from training.forecaster import OUTPUTS
 
+MADE_OUTPUTS = (*OUTPUT_NAMES, *LATER_OUTPUT_NAMES)
 RULE = made_meta()["ood"]
 """Of `return_1m` alone."""
 
@@ -31,7 +33,7 @@ RULE = made_meta()["ood"]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Small, whole and signed."""
-    return made_artefact(tmp_path / "made", kind="har", outputs=list(OUTPUT_NAMES))
+    return made_artefact(tmp_path / "made", kind="har", outputs=list(MADE_OUTPUTS), **LEARNT)
 
 
 def refused(folder: Path, message: str) -> None:
@@ -66,6 +68,16 @@ def test_a_whole_folder_passes_both_doors(folder: Path) -> None:
 
 def test_what_serving_asks_for_is_what_a_graph_must_answer() -> None:
     assert set(SERVED) == set(OUTPUT_NAMES) <= set(OUTPUTS)
+    assert set(LATER_OUTPUT_NAMES) <= set(OUTPUTS) - set(SERVED)
+
+
+def test_a_graph_from_before_an_output_was_added_passes_both_doors(folder: Path) -> None:
+    with_graph(folder, made_graph(OUTPUT_NAMES).SerializeToString())
+    with_meta(folder, outputs=list(OUTPUT_NAMES))
+    assert verify(folder, probe_ms=False)["verified"]
+    answered = load_artefact(folder).run(np.full((SEQUENCE_LENGTH, len(SEQUENCE_FEATURES)), 1e-3), 1e-3)
+    assert answered.expected_edge_15m_bps is None
+    assert np.isfinite(answered.expected_edge_bps)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "meta.json", "MODEL_CARD.md"])
@@ -184,12 +196,45 @@ def test_a_graph_whose_weights_lie_outside_it_is_refused(
     ({"sequence_length": 32}, "sequences of 32 rows"),
     ({"features": ["return_1m"], "ood": RULE}, "inputs: expected"),
     ({"outputs": ["p_up"]}, "outputs: expected"),
-    ({"outputs": [*OUTPUT_NAMES, "spike_prob_5m"]}, "outputs: expected"),
-    ({"outputs": list(reversed(OUTPUT_NAMES))}, "outputs: expected"),
+    ({"outputs": [*MADE_OUTPUTS, "spike_prob_5m"]}, "outputs: expected"),
+    ({"outputs": list(reversed(MADE_OUTPUTS))}, "outputs: expected"),
 ])
 def test_a_meta_of_another_model_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelRefused, match=message):
         verify(with_meta(folder, **changes))
+
+
+@pytest.mark.parametrize("name", LEARNT)
+def test_a_meta_that_lacks_what_evaluation_asks_is_refused_at_the_door(folder: Path, name: str) -> None:
+    meta = json.loads((folder / "meta.json").read_text())
+    del meta[name]
+    (folder / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(ModelRefused, match=rf"meta\.json: expected {name}, found none; train the model again"):
+        verify(sign(folder), probe_ms=False)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"name": 7}, "name to be text, found 7"), ({"symbol": ""}, "symbol to be text"),
+    ({"source": "dream"}, "source to be one of live, .*, found 'dream'"),
+    ({"outputs": "p_up"}, "outputs to be a list of names"), ({"dataset": []}, "dataset to be an object"),
+    ({"dataset": LEARNT["dataset"] | {"identity": None}}, r"dataset\.identity to be the set's hash, found None"),
+    ({"dataset": LEARNT["dataset"] | {"windows": {"train": WINDOWS["train"]}}},
+     r"dataset\.windows\.calibration to be two times"),
+    ({"dataset": LEARNT["dataset"] | {"windows": WINDOWS | {"train": ["soon", "later"]}}}, r"windows\.train to be two"),
+    ({"dataset": LEARNT["dataset"] | {"windows": WINDOWS | {"train": WINDOWS["train"][::-1]}}}, "two times, ascending"),
+    ({"dataset": LEARNT["dataset"] | {"counts": {}}}, r"dataset\.counts\.train to be a number of rows, found None"),
+    ({"calibration": {}}, r"calibration\.return_intervals to be numbers by horizon"),
+    ({"calibration": {"return_intervals": {"15": None}}}, "numbers by horizon"),
+    ({"ood": LEARNT["ood"] | {"features": ["return_1m"]}}, r"ood\.features to be the model's features"),
+    ({"ood": LEARNT["ood"] | {"scale": [1.0]}}, rf"ood\.scale to be {N} numbers"),
+    ({"ood": LEARNT["ood"] | {"scale": [0.0] * N}}, r"ood\.scale to be above 0"),
+    ({"ood": LEARNT["ood"] | {"max_distance": None}}, r"ood\.max_distance to be a number, found None"),
+])
+def test_a_meta_whose_facts_cannot_be_is_refused_with_what_was_expected(
+    folder: Path, changes: dict[str, Any], message: str,
+) -> None:
+    with pytest.raises(ModelRefused, match=f"meta.json: expected .*{message}"):
+        verify(with_meta(folder, **changes), probe_ms=False)
 
 
 def test_a_model_of_an_older_set_passes_both_doors_while_what_it_reads_is_declared_as_it_was(folder: Path) -> None:
@@ -210,7 +255,7 @@ def test_a_graph_without_an_output_that_serving_needs_is_refused_though_its_meta
         del graph.output[list(OUTPUT_NAMES).index("risk_score")]
 
     with_graph(folder, changed(poorer))
-    left = [name for name in OUTPUT_NAMES if name != "risk_score"]
+    left = [name for name in MADE_OUTPUTS if name != "risk_score"]
     refused(with_meta(folder, outputs=left), "found none of risk_score")
 
 

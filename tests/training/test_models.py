@@ -70,7 +70,7 @@ def test_forecasts_are_unbiased_where_they_were_calibrated(calibrated, table: Tr
 def test_two_fits_with_one_seed_are_equal(table: TrainingSet, name: str) -> None:
     at = table.part("test", 20)
     first, second = (raw_outputs(fit_model(name, table, CONFIG).model, table, at) for _ in range(2))
-    for one, two in zip(first.logits(), second.logits(), strict=True):
+    for one, two in zip(first.logits_BC.unbind(1), second.logits_BC.unbind(1), strict=True):
         assert torch.equal(one, two)
     assert torch.equal(first.ln_f_BK, second.ln_f_BK)
 

@@ -11,6 +11,7 @@ import pytest
 from tests.training.scored_rows import made_scored, minutes, walk
 from training.backtest import Quotes, equity, trade
 from training.costs import COST_TABLE_BPS, CostModel
+from training.edge import should_trade
 from training.pnl import break_even, brief, buy_and_hold, compare, daily_net, evidence, profit_factor, summary
 from training.scored import Scored
 
@@ -44,6 +45,25 @@ def test_a_model_that_knows_earns_and_those_that_do_not_pay_their_costs(knowing:
         assert at_one[name]["at_settings"]["net_bps"]["value"] < 0
         assert at_one[name]["model_minus_it_bps_per_day"]["low"] > 0
     assert "model" not in found["15"]["strategies"]  # it says nothing of 15 minutes
+    json.dumps(found, allow_nan=False)
+
+
+def test_at_15_minutes_a_strategy_is_shown_one_position_at_a_time_too(knowing: Scored) -> None:
+    drifting = replace(knowing, edge_bps={**knowing.edge_bps, 15: 1e4 * np.nan_to_num(knowing.had[15])})
+    found = compare(drifting, {}, COSTS)
+    assert found["1"] == compare(knowing, {}, COSTS)["1"], "what 15 minutes bring changes nothing of one"
+    assert all("one_at_a_time" not in each for each in found["1"]["strategies"].values())
+    assert all("one_at_a_time" in each for each in found["15"]["strategies"].values())
+    model = found["15"]["strategies"]["model"]
+    alone = model["one_at_a_time"]["at_settings"]
+    quotes = Quotes.of(drifting, 15).one_at_a_time()
+    allowed = ~drifting.out_of_distribution_N
+    trades = trade(quotes, should_trade(drifting.edge_bps[15], COSTS.per_side_bps, allowed), COSTS.per_side_bps)
+    assert (alone["trades"], alone["passed_over"]) == (len(trades), trades.passed_over)
+    assert alone["net_bps"]["value"] == pytest.approx(trades.net_bps.mean())
+    assert alone["total_net_bps"] == pytest.approx(trades.net_bps.sum())
+    assert model["at_settings"]["trades"] >= alone["trades"] + alone["passed_over"]
+    assert set(model["one_at_a_time"]["per_cost"]) == set(model["per_cost"])
     json.dumps(found, allow_nan=False)
 
 

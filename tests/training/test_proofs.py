@@ -12,12 +12,13 @@ import pytest
 
 from feature_repo.features import FORECAST_BAR
 from feature_repo.settings import Settings
-from tests.training.planted import EDGE_BPS, Planted, parts, planted, planted_table
+from tests.training.planted import DRIFT_BPS, EDGE_BPS, Planted, drifting, parts, planted, planted_table
+from training.backtest import Quotes, trade
 from training.calibration import calibrate
 from training.costs import COST_TABLE_BPS, CostModel
 from training.dataset import PARTS, KnownRows, TrainingSet, assemble
 from training.day_blocks import DayBlocks, auc_draws
-from training.edge import should_trade
+from training.edge import edge_slope, should_trade
 from training.evaluation import calibrated_facts
 from training.export import onnx_bytes
 from training.fitting import FitConfig
@@ -105,15 +106,69 @@ def test_a_model_trained_on_a_planted_edge_leaves_it_alone_where_it_does_not_pay
     assert at["per_cost"]["5"]["share_traded"] < 0.001
 
 
+# --- a planted drift of a quarter of an hour --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def drift() -> Planted:
+    return drifting()
+
+
+@pytest.fixture(scope="module")
+def drifted(drift: Planted, tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    return answered("logistic", planted_table(drift), tmp_path_factory.mktemp("drift"))
+
+
+@pytest.mark.slow
+def test_a_drift_that_pays_after_15_minutes_and_not_after_one_is_traded_at_15_alone(
+    drift: Planted, drifted: Scored,
+) -> None:
+    costs = CostModel.of(Settings(cost_fee_bps=2.4, cost_half_spread_bps=0.05, cost_slippage_bps=0.05))
+    assert 2 * costs.per_side_bps > DRIFT_BPS, "a minute of it does not pay"
+    found = compare(drifted, {}, costs)
+    one, quarter = (found[h]["strategies"]["model"]["at_settings"] for h in ("1", "15"))
+    assert one["share_traded"] < 0.001
+    assert quarter["share_traded"] > 0.5
+    assert quarter["net_bps"]["low"] > 0
+    # Beside one who knows which way it drifts; the model sees so of seven minutes in eight.
+    sides = drift.sides[np.searchsorted(drift.bars.close_ns, drifted.close_ns_N)].astype(np.int8)
+    oracle = trade(Quotes.of(drifted, 15), sides, costs.per_side_bps)
+    assert quarter["total_net_bps"] >= 0.5 * oracle.net_bps.sum() / 15
+    alone = found["15"]["strategies"]["model"]["one_at_a_time"]["at_settings"]
+    assert 0 < alone["trades"] <= len(drifted) / 15 + 1
+    assert alone["net_bps"]["low"] > 0
+    assert alone["passed_over"] > alone["trades"]
+
+
+@pytest.mark.slow
+def test_the_edge_at_15_minutes_is_worth_what_it_says(drifted: Scored) -> None:
+    found = edge_slope(drifted.edge_bps[15], 1e4 * drifted.returns[15], drifted.days)
+    assert found.slope == pytest.approx(1.0, abs=max(0.1, 3 * found.standard_error))
+    assert found.standard_error < 0.15
+
+
+@pytest.mark.slow
+def test_what_the_next_minute_brings_is_still_there_after_15_and_no_more_of_it(
+    trained: Callable[[str], Scored],
+) -> None:
+    edge = np.abs(trained("logistic").edge_bps[15])
+    assert np.median(edge) == pytest.approx(EDGE_BPS, abs=2.0)
+    assert np.median(edge) < 2 * CostModel().per_side_bps
+
+
 # --- shuffled labels ------------------------------------------------------------------------------------------------
 
 
 def shuffled(table: TrainingSet, seed: int) -> TrainingSet:
-    """Every row of a part has the labels of another row of it: all of one row's travel together."""
+    """Every hour of a part has the labels of another hour of it: all of one row's travel together, and its neighbours'.
+
+    Row by row, each minute's return would be in 15 labels of 15 days, as if it had come 15 times.
+    """
     rng, order = np.random.default_rng(seed), np.arange(len(table.close_ns))
     for part in PARTS:
         at = table.part(part)
-        order[at] = rng.permutation(at)
+        hours = np.split(at, range(60, len(at), 60))
+        order[at] = np.concatenate([hours[i] for i in rng.permutation(len(hours))])
     return replace(table, targets={name: column[order] for name, column in table.targets.items()})
 
 
@@ -138,8 +193,9 @@ def test_trained_on_shuffled_labels_direction_is_chance_and_nothing_is_traded(
         scored = answered(name, table)
         chance.append(ranks_as_chance(table, scored))
         for cost in COST_TABLE_BPS:
-            traded = should_trade(scored.edge_bps[1], cost, ~scored.out_of_distribution_N)
-            assert np.mean(traded != 0) < 0.001, (seed, cost)
+            for h in (1, 15):
+                traded = should_trade(scored.edge_bps[h], cost, ~scored.out_of_distribution_N)
+                assert np.mean(traded != 0) < 0.001, (seed, cost, h)
     # One interval of 95 % in twenty misses by chance, a little more often over eight days; two hardly ever do.
     assert sum(chance) >= SHUFFLES[name] - 1
 

@@ -102,6 +102,16 @@ def test_every_picture_is_told_in_words_and_every_table_has_headings(whole: str)
     assert "nan" not in re.sub(r"<style>.*?</style>", "", whole, flags=re.DOTALL).lower().replace("finance", "")
 
 
+def test_one_position_at_a_time_is_a_table_and_15_minutes_have_their_curve(whole: str) -> None:
+    assert "One position at a time, 15 min" in whole
+    assert "One position at a time, 1 min" not in whole
+    assert "should_trade, 15 min" not in whole, "the model expects nothing of 15 minutes"
+    of_15 = replace(SCORED, edge_bps={**SCORED.edge_bps, 15: 9 * SCORED.edge_bps[1]})
+    found = page({"pnl": compare(of_15, {}, CostModel())}, of_15, START_NS)
+    tags(found)
+    assert "should_trade, 15 min" in found
+
+
 def test_parts_that_were_not_given_are_left_out() -> None:
     bare = titles(page({}, SCORED, START_NS))
     assert "Scores" not in bare

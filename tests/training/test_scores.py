@@ -73,7 +73,8 @@ def test_what_a_model_does_not_forecast_is_null_and_the_rest_is_scored() -> None
     found = scores(replace(made(), p_up_N=unknown, rv_har_NK=np.full((DAYS * 1440, 3), np.nan)))
     assert found["direction"]["auc"] is None
     assert found["risk"]["auc"] is not None
-    assert "qlike_over_har" not in found["volatility"]["5"]
+    assert found["volatility"]["5"]["qlike_over_har"] is found["volatility"]["5"]["interval"]["qlike_over_har"] is None
+    assert found["direction"]["reason"] == "the model does not forecast it"
     silent = scores(replace(made(), return_bound_NK=np.full((DAYS * 1440, 3), np.nan), rv_low_N=unknown))
     assert silent["intervals"]["5"]["coverage_by_volatility"] is silent["intervals"]["band_15"]["coverage"] is None
 
@@ -114,7 +115,7 @@ def test_every_score_lies_within_its_interval() -> None:
                 continue
             ends = block["interval"][name]
             assert ends["low"] < block[name] < ends["high"], (name, block[name], ends)
-            assert ends["days"] == DAYS + 1, "a minute that closes at midnight is the next day's"
+            assert ends["days"] == DAYS, "a minute that closes at midnight ends its day"
             seen += 1
     assert seen > 50
     for h in ("5", "15", "60"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -13,16 +14,28 @@ from feature_repo.contracts import DAY_NS, MINUTE_NS
 from feature_repo.progress import silent
 from tests.training.conftest import Calibrated
 from tests.training.made_files import bar_file
-from tests.training.scored_rows import forecast_scored
-from training import scored_file
+from tests.training.scored_rows import START_NS, forecast_scored
+from training import scored_file, walkforward
 from training.bar_files import BarForm
+from training.costs import CostModel
 from training.dataset import TrainingSet
 from training.day_blocks import day_of
 from training.kept import keep, read
 from training.klines import MinuteBars
 from training.models import STACKED
+from training.scored import Scored
+from training.scores import differences
 from training.scoring import Facts, model_answers
-from training.walkforward import Plan, blocks_of, identity_of, run, windows_before
+from training.walkforward import (
+    Plan,
+    blocks_of,
+    identity_of,
+    qlike_of,
+    result,
+    run,
+    summary,
+    windows_before,
+)
 
 
 def minutes_of(days: list[int]) -> np.ndarray:
@@ -138,6 +151,13 @@ def test_kept_decisions_are_the_decisions_and_several_blocks_are_one(tmp_path: P
     whole = scored_file.joined(read_again)
     assert len(whole) == len(first) + len(second)
     assert np.array_equal(whole.edge_bps[1], np.concatenate([each.edge_bps[1] for each in read_again]))
+    of_15 = replace(first, edge_bps={**first.edge_bps, 15: 2 * first.edge_bps[1]})
+    scored_file.keep(tmp_path / "c.npz", of_15)
+    newer = scored_file.read(tmp_path / "c.npz")
+    assert np.allclose(newer.edge_bps[15], of_15.edge_bps[15], rtol=1e-6)
+    assert set(scored_file.joined([newer, newer]).edge_bps) == {1, 15}
+    assert set(scored_file.joined([newer, read_again[1]]).edge_bps) == {1}, "of before it was forecast"
+    assert set(scored_file.joined([read_again[1], newer]).edge_bps) == {1}
     with pytest.raises(ValueError, match="decisions of one model, found one, other"):
         scored_file.joined([replace(first, model="one"), replace(second, model="other")])
 
@@ -151,3 +171,75 @@ def test_other_rows_or_another_plan_have_another_folder(table: TrainingSet) -> N
     others = (identity_of(replace(rows, values=values), plan), identity_of(replace(rows, symbol="ETHUSDT"), plan),
               identity_of(rows, {"blocks": 5}))
     assert len({identity_of(rows, plan), *others}) == 4
+
+
+@pytest.fixture
+def walked(tmp_path: Path) -> tuple[Path, dict[str, list[list[Scored]]]]:
+    """Two blocks of two models of one seed and two of three, kept as a walk keeps them; and the decisions."""
+    held: dict[str, list[list[Scored]]] = {}
+    for name, seeds in (("har", 1), ("gradient_boosting", 1), ("transformer", 3), ("isolation_forest", 3)):
+        held[name] = [[_block(name, seed, b) for b in range(2)] for seed in range(seeds)]
+        for seed, blocks in enumerate(held[name]):
+            for b, scored in enumerate(blocks):
+                path = result(tmp_path, b, name, seed)
+                scored_file.keep(path, scored)
+                path.with_suffix(".json").write_text("{}")
+    return tmp_path, held
+
+
+def _block(name: str, seed: int, b: int) -> Scored:
+    """Two days, the same market for all; forecasts that err by model and seed."""
+    plain = forecast_scored(2, seed=b)
+    noise = np.exp((0.1 + 0.05 * (3 * seed % 4)) * np.random.default_rng([seed, b, len(name)]).standard_normal((3,)))
+    hat = np.full_like(plain.rv_hat_NK, np.nan) if name == "isolation_forest" else plain.rv_hat_NK * noise
+    later = 2 * b * DAY_NS
+    return replace(plain, model=name, rv_hat_NK=hat, close_ns_N=plain.close_ns_N + later, t_ns_N=plain.t_ns_N + later)
+
+
+SPANS = [(START_NS, START_NS + 2 * DAY_NS), (START_NS + 2 * DAY_NS, START_NS + 4 * DAY_NS)]
+WALKED = Plan([], BarForm(), ("har", "gradient_boosting", "transformer", "isolation_forest"), (0, 1, 2), 2, 2)
+
+
+def test_a_table_is_what_its_decisions_say_of_the_median_seed(
+    walked: tuple[Path, dict[str, list[list[Scored]]]],
+) -> None:
+    place, held = walked
+    found = summary(place, SPANS, WALKED, CostModel())
+    loss = [np.mean([qlike_of(block, 15) for block in seed]) for seed in held["transformer"]]
+    median = held["transformer"][int(np.argsort(loss)[1])]
+    whole, har = (scored_file.joined(blocks) for blocks in (median, held["har"][0]))
+    assert found["seeds"] == {"har": 1, "gradient_boosting": 1, "transformer": 3, "isolation_forest": 3}
+    told = found["differences"]["transformer/har"]["qlike_15"]
+    assert told["value"] == pytest.approx(differences(whole, har)["qlike_15"]["value"], rel=1e-4)
+    assert told["days"] == 4
+    assert found["models"]["transformer"]["volatility"]["60"]["qlike"] == pytest.approx(qlike_of(whole, 60), rel=1e-4)
+    ratios = [qlike_of(scored_file.joined(seed), 15) / qlike_of(har, 15) for seed in held["transformer"]]
+    assert found["ratios"]["transformer/har"]["15"]["by_seed"] == pytest.approx(ratios, rel=1e-4)
+    assert found["ratios"]["transformer/har"]["15"]["value"] == pytest.approx(np.median(ratios), rel=1e-4)
+    assert set(found["ratios"]) == {
+        f"{a}/{b}" for b in ("har", "gradient_boosting") for a in ("har", "gradient_boosting", "transformer") if a != b}
+    for b, block in enumerate(found["blocks"]):
+        wanted = np.median([qlike_of(seed[b], 5) for seed in held["transformer"]])
+        assert block["qlike"]["transformer"]["5"] == pytest.approx(wanted, rel=1e-4)
+        assert set(block["qlike"]) == {"har", "gradient_boosting", "transformer"}
+
+
+def test_a_table_is_made_with_the_references_and_one_seed_in_memory(
+    walked: tuple[Path, dict[str, list[list[Scored]]]], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Eight seeds of two blocks lie there; the references are two of them."""
+    place, held = walked
+    held.clear()
+    read_whole, held_once, most = scored_file.read, list[ref[Scored]](), 0
+
+    def read_counted(path: Path) -> Scored:
+        nonlocal most
+        scored = read_whole(path)
+        held_once.append(ref(scored))
+        most = max(most, sum(each() is not None for each in held_once))
+        return scored
+
+    monkeypatch.setattr(scored_file, "read", read_counted)
+    monkeypatch.setattr(walkforward, "judged", lambda *_: {})
+    summary(place, SPANS, WALKED, CostModel())
+    assert 2 <= most <= 2 * (2 + 1)

@@ -45,10 +45,10 @@ export function riskWord(risk: number | null): { word: string; tone: Tone } {
 
 /** Why the model would not trade, and what else it has to say. */
 export function splitReasons(reasons: readonly string[]): { trade: string[]; other: string[] } {
-  const prefix = "no trade: ";
+  const prefix = /^no trade(?:: | (?=at 15 min: ))/;
   return {
-    trade: reasons.filter((reason) => reason.startsWith(prefix)).map((reason) => reason.slice(prefix.length)),
-    other: reasons.filter((reason) => !reason.startsWith(prefix)),
+    trade: reasons.filter((reason) => prefix.test(reason)).map((reason) => reason.replace(prefix, "")),
+    other: reasons.filter((reason) => !prefix.test(reason)),
   };
 }
 
