@@ -103,7 +103,7 @@ def record(uri: str, run: RunRecord, folder: Path, verdict: Verdict, run_id: str
 
 def _log_figures(client: Any, run_id: str, run: RunRecord, model_id: str) -> None:
     """The set, the fit's epochs as steps, and the scores, which are of the model on that set."""
-    of_set = {}
+    of_set: dict[str, Any] = {}
     if run.dataset:
         client.log_inputs(run_id, [dataset_input(run.dataset)])
         of_set = {"dataset_name": run.dataset["name"], "dataset_digest": run.dataset["identity"]}

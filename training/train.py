@@ -50,7 +50,7 @@ from training.evaluation import GATE_BASELINES, judge_test_part
 from training.export import describe, verify, write_artefact
 from training.fitting import FitConfig, Fitted, mean_loss, raw_outputs
 from training.forecaster import OUTPUTS
-from training.gate import MODEL_NAME, Verdict, judge, unjudged
+from training.gate import MODEL_NAME, Beside, Verdict, judge, unjudged
 from training.headline import headline
 from training.klines import KLINES, MinuteBars, read_klines, simulated_klines
 from training.known import history_lake, known_rows, write_history
@@ -240,7 +240,7 @@ def _judged(
     """The test part's scores and what the gate says of them; baselines have the model's budget."""
     budget = config.fitting(config.seeds[0])
     report, scored, _ = judge_test_part(folder, table, costs, budget, GATE_BASELINES, LOG.info)
-    held = None
+    held: Beside | None = None
     if champion is not None:
         held, report["champion"] = beside(champion, table, scored)
     return report, judge(report, _kind(table, config), held)

@@ -141,8 +141,8 @@ def test_a_model_is_its_folder_or_the_version_trained_here_and_a_question_makes_
     assert not (tmp_path / "mlflow").exists()
 
 
+OUTPUTS = [*OUTPUT_NAMES, *LATER_OUTPUT_NAMES]
 REFUSED = {**report(), "intervals": {"band_15": {"level": 0.8, "coverage": 0.5}}}
-MADE_OUTPUTS = (*OUTPUT_NAMES, *LATER_OUTPUT_NAMES)
 RUN = RunRecord(
     {"dataset": "abc"}, {"qlike_15m": 0.3}, {"version": "v1", "source": "live"},
     epochs=[{"epoch": 0, "train_loss": 2.7, "calibration_loss": 2.5}, {"epoch": 1, "train_loss": 2.6,
@@ -153,7 +153,7 @@ RUN = RunRecord(
 
 
 def made(tmp_path: Path, **changes: Any) -> Path:
-    return made_artefact(tmp_path / "artefact", kind="har", outputs=list(MADE_OUTPUTS), **changes)
+    return made_artefact(tmp_path / "artefact", kind="har", outputs=OUTPUTS, **changes)
 
 
 def version_of(folder: Path) -> str:
@@ -208,11 +208,11 @@ def test_a_version_is_loaded_by_alias_with_mlflows_own_loaders_and_says_what_it_
     three = {name: np.repeat(np.float32(column), 3, axis=0) for name, column in rows.items()}
     three["sequence"][1, :40] = np.nan
     answers, expected = loaded.predict(three), forecast(session(folder), three["sequence"], three["context"])
-    assert list(answers) == loaded.metadata.signature.outputs.input_names() == list(MADE_OUTPUTS)
+    assert list(answers) == loaded.metadata.signature.outputs.input_names() == OUTPUTS
     for name, values in answers.items():
         assert np.array_equal(values, np.float32(expected[name]), equal_nan=True), name
     graph = mlflow.onnx.load_model("models:/candlewick-forecast@champion")
-    assert [each.name for each in graph.graph.output] == list(MADE_OUTPUTS)
+    assert [each.name for each in graph.graph.output] == OUTPUTS
     assert loaded.metadata.metadata["features"] == list(FORECAST_BAR)
 
     client = open_mlflow(settings.mlflow)
