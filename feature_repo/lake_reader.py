@@ -117,7 +117,7 @@ class Lake:
     ) -> pa.Table:
         """Some columns of the rows of `symbols` (null: of all) with `ts_event` in [start, end], each identity once.
 
-        `every_ns`: only those whose `ts_event` is a whole multiple of it, the rest is never held.
+        In no order. `every_ns`: only those whose `ts_event` is a whole multiple of it, the rest is never held.
         """
         wanted = (ds.field("ts_event") >= start_ns) & (ds.field("ts_event") <= end_ns)
         if every_ns > 1:
