@@ -109,7 +109,7 @@ def _features(begin_ns: int, seed: int) -> pa.Table:
         elif pa.types.is_timestamp(field.type):
             columns.append(pa.array(closes // 1000, pa.int64()).cast(field.type))
         elif pa.types.is_string(field.type):
-            columns.append(pa.array([SYMBOL if field.name == "symbol" else "made"] * n))
+            columns.append(pa.array([{"symbol": SYMBOL, "reasons": "{}"}.get(field.name, "made")] * n))
         elif pa.types.is_integer(field.type):
             columns.append(pa.array(rng.integers(0, 2, n), pa.int64()).cast(field.type))
         elif pa.types.is_boolean(field.type):

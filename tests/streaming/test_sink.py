@@ -16,14 +16,23 @@ from streaming.sink import KafkaSink
 
 
 class Future:
-    """A delivery whose end the test decides."""
+    """A delivery whose end the test decides; who asks after its end is told at once, as kafka-python's does."""
 
     def __init__(self) -> None:
-        self.good: Callable[[Any], None] = lambda _: None
+        self.lock, self.delivered = threading.Lock(), False
+        self.told: Callable[[Any], None] = lambda _: None
         self.bad: Callable[[Any], None] = lambda _: None
 
+    def good(self, metadata: Any) -> None:
+        with self.lock:
+            self.delivered, told = True, self.told
+        told(metadata)
+
     def add_callback(self, call: Callable[[Any], None]) -> None:
-        self.good = call
+        with self.lock:
+            self.told, late = call, self.delivered
+        if late:
+            call(None)
 
     def add_errback(self, call: Callable[[Any], None]) -> None:
         self.bad = call

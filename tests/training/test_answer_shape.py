@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.predictor import OUTPUT_NAMES
+from bentos.predictor import LATER_OUTPUT_NAMES, OUTPUT_NAMES
 from feature_repo.contracts import DAY_NS, MINUTE_NS
 from feature_repo.features import FORECAST_BAR
 from feature_repo.progress import silent
@@ -68,7 +68,7 @@ def market() -> MinuteBars:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return made_artefact(tmp_path / "made", kind="transformer", outputs=list(OUTPUT_NAMES), **LEARNT)
+    return made_artefact(tmp_path / "made", kind="transformer", outputs=[*OUTPUT_NAMES, *LATER_OUTPUT_NAMES], **LEARNT)
 
 
 def evaluated(folder: Path, path: Path, form: BarForm, end_ns: int) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def test_whatever_the_bars_the_answer_has_its_shape(
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_whatever_the_model_the_answer_has_its_shape(tmp_path: Path, market: MinuteBars, kind: str) -> None:
-    folder = made_artefact(tmp_path / "made", kind=kind, outputs=list(OUTPUT_NAMES), **LEARNT)
+    folder = made_artefact(tmp_path / "made", kind=kind, outputs=[*OUTPUT_NAMES, *LATER_OUTPUT_NAMES], **LEARNT)
     end_ns = int(market.close_ns[-1])
     found = families(evaluated(folder, bar_file(tmp_path, market), BarForm(), end_ns))
     for family in ("direction", "volatility", "risk"):
