@@ -236,7 +236,8 @@ def merge(zone: Zone, tables: Iterable[pa.Table]) -> pa.Table:
     """Rows of several files as one: each identity once, the newest created wins, in identity order.
 
     Rows of one second with different `created` are different rows: what was known before stays known. A feature row
-    that is told twice is the one that says more: what it lacked was filled in (`streaming.fill`).
+    that is told twice is the one that says more, where it says all that the first does: what that lacked was filled in
+    (`streaming.fill`).
     """
     return once(zone, pa.concat_tables([conform(zone, table) for table in tables], promote_options="none"))
 
@@ -340,11 +341,33 @@ def _first_of_each(keys: pa.Table) -> pa.Array:
 def _fullest_first(rows: pa.Table, first: pa.Array) -> pa.Table:
     """Feature rows, each identity's together, so that of those of one identity the one that says most leads.
 
-    A value says more than a reason, and a reason more than nothing; of equals the order stays.
+    A value says more than a reason, and a reason more than nothing; of equals the order stays. Only what the first
+    lacks may be added: one that says otherwise of anything that the first says is another's word, and does not lead.
     """
     values = sum(pc.is_valid(rows[name]).to_numpy().astype(np.int64) for name in FEATURE_NAMES)
     reasons = pc.count_substring(rows["reasons"], '": "').to_numpy()
-    return rows.take(pa.array(np.lexsort((-(2 * values + reasons), np.cumsum(first.to_numpy(zero_copy_only=False))))))
+    starts = first.to_numpy(zero_copy_only=False)
+    lead = np.flatnonzero(starts)
+    fullest = np.lexsort((-(2 * values + reasons), np.cumsum(starts)))[lead]
+    agree = _says_all_of(rows, fullest, lead)
+    order = np.arange(rows.num_rows)
+    order[lead[agree]], order[fullest[agree]] = fullest[agree], lead[agree]
+    return rows.take(pa.array(order))
+
+
+def _says_all_of(rows: pa.Table, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Whether feature rows at `ours` say, to the last bit, all that those at `theirs` say of features, (N,)."""
+    agree = np.ones(len(ours), dtype=bool)
+    for name in FEATURE_NAMES:
+        column = rows[name].combine_chunks()
+        known, bits = column.is_valid().to_numpy(zero_copy_only=False), column.fill_null(0.0).to_numpy().view(np.int64)
+        agree &= ~known[theirs] | (known[ours] & (bits[ours] == bits[theirs]))
+    coded = rows["reasons"].combine_chunks().dictionary_encode()
+    codes, texts = coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
+    told = [json.loads(text).items() for text in texts]
+    pairs, place = np.unique(np.column_stack([codes[ours], codes[theirs]]), axis=0, return_inverse=True)
+    kept = np.array([told[theirs] <= told[ours] for ours, theirs in pairs], dtype=bool)
+    return np.asarray(agree & kept[place.ravel()])
 
 
 def _utc(at_ns: int) -> datetime:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feature_repo.contracts import NANOS, SECOND_NS
-from feature_repo.features import DECLARED, FEATURE_NAMES, Feature
+from feature_repo.features import DECLARED, FEATURE_NAMES, FEATURE_SET, Feature
 from feature_repo.history import RETIRED_REASON
 from feature_repo.slow_features import SlowFeature, SlowView
 
@@ -154,7 +154,11 @@ def _excused(rows: pa.Table) -> Bools:
                 excused[n, _PLACE[name]] = True
     bulk = np.array([text == BULK for text in texts], dtype=bool)[codes]
     bulk &= pc.equal(rows["provenance"], "backfill").to_numpy()
-    found: Bools = excused[codes] | bulk[:, None]
+    # A row of another set lacks what that set did not have.
+    others = pc.not_equal(rows["feature_set"], FEATURE_SET).to_numpy(zero_copy_only=False)
+    unsaid = np.array([[name not in json.loads(text) for name in FEATURE_NAMES] for text in texts], dtype=bool)
+    unsaid = unsaid.reshape(len(texts), len(FEATURE_NAMES))
+    found: Bools = excused[codes] | bulk[:, None] | (others[:, None] & unsaid[codes])
     return found
 
 

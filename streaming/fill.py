@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feature_repo.contracts import HOUR_NS, Bar
+from feature_repo.feature_sets import Sets
 from feature_repo.features import FEATURE_NAMES, FEATURE_SET, FEATURES
 from feature_repo.grid import Floats
 from feature_repo.history import RETIRED_REASON, BarHistory
@@ -35,6 +36,8 @@ from streaming.revisions import Bars, bits, newest, push, time_text
 from streaming.stretch import Stretch
 
 NO_BAR, DIFFERS = "no bar held", "made of other bars"
+GONE = "its set is not known here"
+"""Whether all that it says comes out again, this code cannot tell, and writing it would drop what it does not know."""
 Bools = NDArray[np.bool_]
 _PLACE = {name: i for i, name in enumerate(FEATURE_NAMES)}
 _WANTED = np.isin(FEATURE_NAMES, [feature.name for feature in FEATURES])
@@ -87,16 +90,25 @@ def fill(lake: Lake, writer: LakeWriter, symbol: str, span: Stretch) -> Filled:
 
     Holds an hour of bars and a span's closes: give it a day at a time. Raises `StoreUnavailable`.
     """
-    found = Filled(symbol)
+    found, sets = Filled(symbol), Sets.open(lake)
     for group in _groups(lake, symbol, span):
         history, asked = hour_history(symbol), {(close - 1) // HOUR_NS * HOUR_NS for close in group.closes}
         for start, end, held in hours(group.bars, lake, symbol, group.closes, 0):
             push(history, held)
             if start in asked:
                 rows = group.of(_lacking(lake, symbol, max(start, span.start_ns), min(end, span.end_ns)))
+                here = pa.array([is_known(sets, name) for name in rows["feature_set"].to_pylist()], pa.bool_())
+                rows, gone = rows.filter(here), rows.filter(pc.invert(here))
+                found.add(Filled(symbol, gone.num_rows, left=+Counter({GONE: gone.num_rows})))
                 if rows.num_rows:  # a settled row stays, but for retention
                     found.add(_fill_hour(writer, rows, history, held))
     return found
+
+
+def is_known(sets: Sets, feature_set: str) -> bool:
+    """Whether this code declares all that rows of a set may hold, as it was then."""
+    codes = sets.of(feature_set)
+    return bool(codes) and all(name in _PLACE for code in codes for name in code.names)
 
 
 def _fill_hour(writer: LakeWriter, rows: pa.Table, history: BarHistory, held: Bars) -> Filled:
@@ -105,8 +117,7 @@ def _fill_hour(writer: LakeWriter, rows: pa.Table, history: BarHistory, held: Ba
     has_bar = np.isin(rows["ts_event"].to_numpy(), [close for _, close in held])
     differs = (bits(told.values) != bits(made)) & told.says
     is_same = ~differs.any(axis=1)
-    # A feature that was retired and is declared again is filled where it now has a value.
-    cells = told.lacks | (told.retired & _WANTED & ~np.isnan(made))
+    cells = told.lacks  # `retired` is said of a feature, and stays, should it be declared again
     good = cells.any(axis=1) & has_bar & is_same
     whole = _with(rows, told, cells, made, reasons).filter(pa.array(good))
     writer.add_rows("features", whole, "backfill")
@@ -153,7 +164,7 @@ class _Told:
     @property
     def due(self) -> Bools:
         """Which rows may have something to be filled in, (N,)."""
-        return np.asarray((self.lacks | (self.retired & _WANTED)).any(axis=1))
+        return np.asarray(self.lacks.any(axis=1))
 
 
 def _groups(lake: Lake, symbol: str, span: Stretch) -> Iterator[_Group]:

@@ -90,7 +90,9 @@ def backfill_features(
         raise ValueError("--features: expected --from and --to")
     span = _settled(Stretch(moment(start), moment(end), tuple(symbols)))
     lake, writer = _open(settings)
-    if is_owned(settings) and (others := _newest_set(lake)) not in (None, FEATURE_SET):
+    # Of a lake that other machines share this one's lock says nothing.
+    is_anyones = is_owned(settings) or not settings.lake.startswith("file:")
+    if is_anyones and (others := _newest_set(lake)) not in (None, FEATURE_SET):
         raise ValueError(f"--features: expected the stream to write feature set {FEATURE_SET}, found its newest row "
                          f"of {others}; restart the stack first")
     before = lake_quality.told()
@@ -105,11 +107,12 @@ def backfill_features(
 
 
 def _newest_set(lake: Lake) -> str | None:
-    """The feature set of the lake's newest row; null when it has none."""
+    """The feature set of the stream's newest row in the lake's newest hour; null when it has none there."""
     hours = [hour for base in lake.bases("features") for hour in islice(lake.hours("features", base), 1)]
     if not hours:
         return None
-    rows = lake.rows("features", None, max(hours), max(hours) + HOUR_NS - 1, ["ts_event", "feature_set"])
+    rows = lake.rows("features", None, max(hours), max(hours) + HOUR_NS - 1, ["ts_event", "feature_set", "provenance"])
+    rows = rows.filter(pc.equal(rows["provenance"], "live"))  # what a verb writes says nothing of the stream
     return str(rows["feature_set"][pc.sort_indices(rows["ts_event"])[-1].as_py()].as_py()) if rows.num_rows else None
 
 

@@ -61,10 +61,16 @@ class Recipe:
         named = [_given(symbol, path.name) for symbol, path in map(_named, self.bars)]
         return replace(self, bars=named).as_dict()
 
+    def at(self, settings: Settings) -> tuple[str, ...]:
+        """Its files of bars, as given; the data folder's own klines by their name alone."""
+        placed = [(symbol, settings.data_dir / KLINES if str(path) == KLINES.name and not path.exists() else path)
+                  for symbol, path in map(_named, self.bars)]
+        return tuple(_given(symbol, str(path)) for symbol, path in placed)
+
     def inputs(self, settings: Settings) -> list[Path]:
         """Where the files that it was made of are looked for."""
         if self.bars:
-            return [_named(each)[1] for each in self.bars]
+            return [_named(each)[1] for each in self.at(settings)]
         return [] if self.simulated or self.lake else [settings.data_dir / KLINES]
 
 
@@ -76,7 +82,9 @@ def of_bars(verb: str, files: Sequence[str | Path], form: BarForm, commit: str) 
 
 
 def told(path: Path) -> dict[str, str]:
-    """A file by its name and what is in it."""
+    """A file by its name and what is in it. Raises `ValueError` where there is none."""
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a file of bars, found {'a folder' if path.is_dir() else 'nothing'}")
     with path.open("rb") as file:
         return {"name": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from training.datasets import Keep
     from training.lake_rows import Asked
     from training.recipe import Recipe
+    from training.train import TrainConfig
     from training.walkforward import Plan
 
 
@@ -132,14 +133,13 @@ def evaluate_test_part(
     from training.fitting import FitConfig
     from training.models import BASELINES
     from training.registry import resolve
-    from training.train import TrainConfig, training_set
+    from training.train import training_set
 
     _refuse_unwritable(html)
     settings = _ready("evaluate")
     folder = resolve(settings, str(settings.model_dir) if model is None else model)
     check(folder, probe_ms=False)
-    share = read_meta(folder)["dataset"].get("recipe", {}).get("test_share")
-    table = training_set(settings, TrainConfig(simulated=simulated, test_share=share))
+    table = training_set(settings, replace(_as_trained(folder, settings), simulated=simulated))
     names = BASELINES if baselines else GATE_BASELINES
     report, scored, others = judge_test_part(
         folder, table, CostModel.of(settings), FitConfig(seed=seed), names, on_stderr(),
@@ -147,6 +147,21 @@ def evaluate_test_part(
     about = {"folder": str(folder), "dataset": table.identity, "seed": seed,
              "same_dataset": read_meta(folder)["dataset"]["identity"] == table.identity}
     return _with_page({**about, **report}, scored, others, html)
+
+
+def _as_trained(folder: Path, settings: Settings) -> TrainConfig:
+    """How the set of a model is made, where its files are here; else the data folder's history, cut as it was."""
+    from training.card import read_meta
+    from training.recipe import Recipe
+    from training.train import TrainConfig
+
+    told = read_meta(folder)["dataset"].get("recipe")
+    if told is None:  # of before models told theirs
+        return TrainConfig()
+    recipe = Recipe(**told)
+    found = TrainConfig(test_share=recipe.test_share, until_ns=recipe.until_ns)
+    is_here = bool(recipe.bars) and all(path.is_file() for path in recipe.inputs(settings))
+    return replace(found, bars=recipe.at(settings), form=BarForm(**recipe.form)) if is_here else found
 
 
 def _with_page(
@@ -237,7 +252,7 @@ def rebuild(named: str, output: Path | None) -> dict[str, Any]:
 
     def make(settings: Settings, recipe: Recipe) -> KnownRows:
         config = TrainConfig(
-            quick=recipe.quick, simulated=recipe.simulated, through=recipe.through, bars=tuple(recipe.bars),
+            quick=recipe.quick, simulated=recipe.simulated, through=recipe.through, bars=recipe.at(settings),
             form=BarForm(**recipe.form), lake=Asked(**recipe.lake) if recipe.lake else None,
         )
         return rows_of(settings, config)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from feature_repo.contracts import MINUTE_NS, SECOND_NS, FeatureRow, Message, Prediction
+from feature_repo.contracts import MINUTE_NS, SECOND_NS, FeatureRow, InvalidMessage, Message, Prediction
 from feature_repo.feature_sets import Sets
 from feature_repo.lake_layout import Zone, identity, unflatten
 from feature_repo.lake_reader import Lake
@@ -277,6 +277,9 @@ def check_feast_online(report: Report, store: FeatureStore, symbol: str) -> None
             ours = store.read(symbol)
         except UnreadableRow as error:
             report.differs("feast online", ROW, 0, f"{error.name}: {error.expected}", error.found)
+            return
+        except InvalidMessage as error:  # a key of another type
+            report.differs("feast online", ROW, 0, "a row", str(error))
             return
         at_ns = ours.row.ts_event if ours else 0
         theirs = at_its_time.online([symbol], _REFS)

@@ -32,7 +32,9 @@ def as_written(expected: FeatureRow, found: FeatureRow | None, sets: Sets) -> Fe
     if not codes:
         return None
     always = frozenset.intersection(*(frozenset(code.retired) for code in codes))
-    retired = (name for name in RETIRED_NAMES if name in always or _says(found, name))
+    # Those that this code has retired, and those that the row's had, of which some may be declared again.
+    once = dict.fromkeys((*RETIRED_NAMES, *(name for code in codes for name in code.retired if name in FEATURE_NAMES)))
+    retired = (name for name in once if name in always or _says(found, name))
     held = {*codes[0].features, *retired, *filled_in(found, codes)}
     unread = unread_in(found)
     # One that this code has deleted was said to be retired by the code before it.
@@ -55,6 +57,7 @@ def filled_in(row: FeatureRow, codes: Sequence[Declared]) -> frozenset[str]:
     """The features that a row says something of and that its set, as some codes declared it, lacks."""
     return frozenset(
         name for name in FEATURE_NAMES if name not in RETIRED_NAMES and name not in codes[0].features
+        and not any(name in code.retired for code in codes)
         and _says(row, name) and row.reasons.get(name) != RETIRED_REASON
     )
 
@@ -73,7 +76,7 @@ def as_served(row: FeatureRow, sets: Sets) -> FeatureRow:
 
 def unread_in(row: FeatureRow) -> frozenset[str]:
     """The retired features that a row was written without."""
-    return frozenset(name for name in RETIRED_NAMES if row.reasons.get(name) == RETIRED_REASON)
+    return frozenset(name for name in FEATURE_NAMES if row.reasons.get(name) == RETIRED_REASON)
 
 
 def as_stored(sequence: Floats, row: FeatureRow) -> Floats:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -85,9 +86,11 @@ def measure(case: Case) -> dict[str, Any]:
         found: dict[str, Any] = {"asof": ours}
         if case.beside:
             theirs = found[case.beside] = child(folder, case, case.beside, 1)
-            least = "" if "seconds" in theirs else "_at_least"
-            found[f"times_faster{least}"] = round(theirs.get("seconds", theirs.get("after_s")) / ours["seconds"], 1)
-            found[f"times_less_memory{least}"] = round(theirs["added_mb"] / ours["added_mb"], 1)
+            if "seconds" in ours and "added_mb" in theirs:
+                least = "" if "seconds" in theirs else "_at_least"
+                theirs_s = theirs["seconds" if "seconds" in theirs else "after_s"]
+                found[f"times_faster{least}"] = round(theirs_s / ours["seconds"], 1)
+                found[f"times_less_memory{least}"] = round(theirs["added_mb"] / ours["added_mb"], 1)
         return found
 
 
@@ -146,7 +149,9 @@ def child(folder: Path, case: Case, store: str, rounds: int) -> dict[str, Any]:
         if code == 0 and not why:
             answer: dict[str, Any] = json.loads(out.read().strip().splitlines()[-1])
             return answer
-        why = why or f"exit {code}: {err.read().strip().splitlines()[-1:]}"
+        if not why and code != -signal.SIGKILL:  # it failed, which says nothing of its speed
+            return {"failed": f"exit {code}: {err.read().strip().splitlines()[-1:]}"}
+        why = why or "killed, for its memory most likely"
     return {"gave_up": why, "after_s": round(after_s, 1), "added_mb": round(max(peak_mb - before_mb, 1.0), 1)}
 
 

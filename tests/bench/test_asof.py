@@ -40,4 +40,6 @@ def test_a_store_that_does_not_answer_within_time_or_memory_is_told_as_given_up(
 
 
 def test_a_store_that_fails_says_why(tmp_path: Path) -> None:
-    assert "exit 1" in asof.child(tmp_path / "none", asof.Case(labels=1, rows=1), "dask", 1)["gave_up"]
+    found = asof.child(tmp_path / "none", asof.Case(labels=1, rows=1), "dask", 1)
+    assert set(found) == {"failed"}, "nothing to make a ratio of"
+    assert "exit 1" in found["failed"]

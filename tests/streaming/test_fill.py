@@ -16,6 +16,7 @@ from candlewick import app
 from feature_repo.contracts import HOUR_NS, SECOND_NS, Bar, FeatureRow
 from feature_repo.feast_config import apply
 from feature_repo.feature_sets import Declared, Sets
+from feature_repo.lake_layout import merge, to_table
 from feature_repo.lake_reader import Lake
 from feature_repo.proof import row_hash
 from feature_repo.settings import Settings
@@ -60,6 +61,8 @@ def older_lake(folder: Path, bars: Sequence[Bar], written: Sequence[FeatureRow])
     writer.upsert("features", [as_older(row) for row in written])
     for path in folder.glob("features/**/*.parquet"):
         pq.write_table(pq.read_table(path, partitioning=None).drop_columns(list(ADDED)), path)
+    (folder / OLD.path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / OLD.path).write_bytes(OLD.body)
     return Lake(writer.filesystem, writer.root), writer
 
 
@@ -280,3 +283,26 @@ def test_words_that_cannot_be_followed_are_refused(stage: Path, words: list[str]
     assert code == 1
     assert reason in output
     assert not (stage / "lake").exists()
+
+
+def test_rows_of_a_set_that_is_not_known_here_are_left_and_counted(tmp_path: Path) -> None:
+    bars = minutes_then_seconds(SECONDS)
+    lake, writer = older_lake(tmp_path, bars, whole_rows(bars))
+    before = {path: path.read_bytes() for path in tmp_path.glob("features/**/*.parquet")}
+    (tmp_path / OLD.path).write_bytes(Declared(OLD.feature_set, {**OLD.features, "gone_1m": "0"}, {}).body)
+    found = fill(lake, writer, SYMBOL, SPAN).as_dict()
+    assert (found["filled"], found["left"]) == (0, {"its set is not known here": found["rows"]})
+    assert found["rows"] > 0
+    assert {path: path.read_bytes() for path in tmp_path.glob("features/**/*.parquet")} == before
+
+
+def test_another_word_for_a_row_is_no_fuller_one() -> None:
+    """A batch made again of richer state has a value where the row that was served had a reason: it does not count."""
+    served = as_older(whole_rows(minutes_then_seconds(SECONDS))[-1])
+    name = next(name for name, value in served.values.items() if value is not None)
+    shy = served.model_copy(update={
+        "values": {**served.values, name: None}, "reasons": {**served.reasons, name: "gap"}})
+    for first, later in ((shy, served), (served, served.model_copy(update={
+        "values": {**served.values, name: 1.0 + (served.values[name] or 0.0), ADDED[0]: 1.0}}))):
+        merged = merge("features", [to_table("features", [first]), to_table("features", [later])])
+        assert merged.to_pylist() == to_table("features", [first]).to_pylist()

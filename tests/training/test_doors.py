@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,18 +14,19 @@ import pytest
 import candlewick
 from feature_repo.contracts import DAY_NS, MINUTE_NS, ModelRefused
 from feature_repo.progress import silent
-from feature_repo.settings import Settings
+from feature_repo.settings import ROOT, Settings
 from tests.training.made_files import bar_file
 from training import evaluation, train, verbs
-from training.bar_files import BarForm
+from training.bar_files import BarForm, parse_time
 from training.dataset import Split
 from training.evaluation import Request, _asked, evaluate_bars
-from training.klines import MinuteBars
+from training.klines import KLINES, MinuteBars
 from training.lake_rows import Asked
 from training.registry import resolve
 from training.scores import scores
 from training.scoring import Facts, scored_rows
 from training.train import TrainConfig, run, until_windows
+from training.walkforward import Plan
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # imports of MLflow and torch warn about their dependencies
 FORM = BarForm(source="simulated")
@@ -230,3 +232,31 @@ def test_a_model_that_nobody_knows_is_refused_in_both_forms(
     monkeypatch.setenv("CANDLEWICK_RUN_DIR", str(tmp_path))
     assert asked(monkeypatch, "evaluate", "--model", "nobody@champion", *bars) == 2
     assert "expected a folder, or a model registered as nobody@champion, found neither" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["walkforward", "ablation", "crash"])
+def test_a_verb_that_fits_says_which_file_is_not_there(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(verbs, "_ready", lambda _component: Settings(run_dir=tmp_path))
+    given = verbs.Bars((str(tmp_path / "typo.parquet"),))
+    asked: dict[str, Callable[[], object]] = {
+        "walkforward": lambda: verbs.walk_forward(Plan(given.files, given.form), None),
+        "ablation": lambda: verbs.ablation(given, "har", 0, (2, 20), None, quick=True),
+        "crash": lambda: verbs.crash(given, "har", 0, ("2024-08-05", "2024-08-06")),
+    }
+    with pytest.raises(ValueError, match=r"typo\.parquet: expected a file of bars, found nothing"):
+        asked[verb]()
+
+
+def test_without_bars_a_model_is_asked_about_the_test_part_of_its_own_cut(tmp_path: Path) -> None:
+    """The shipped model was cut by --until: the usual shares would ask it about days that it has learnt from."""
+    folder, settings = ROOT / "models" / "bootstrap", Settings(data_dir=tmp_path)
+    until = parse_time("2025-07-11T00:00Z")
+    away = verbs._as_trained(folder, settings)
+    assert (away.until_ns, away.bars) == (until, ())
+    klines = tmp_path / KLINES
+    klines.parent.mkdir()
+    klines.write_bytes(b"there")
+    here = verbs._as_trained(folder, settings)
+    assert (here.until_ns, here.bars, here.form.source) == (until, (str(klines),), "live")
