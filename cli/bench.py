@@ -160,10 +160,12 @@ def bench_online(
     as_json: Json = False,
 ) -> None:
     """Model inputs read and rows written beside Feast's SDK and server; races beside its stock store."""
+    from feature_repo.progress import Bar, shown
     from feature_repo.settings import load_settings
     from tests.bench.online_store import run
 
-    result = run(load_settings(), races=races)
+    with shown(Bar()):
+        result = run(load_settings(), races=races)
     show(result, as_json)
     raise typer.Exit(0 if result["passed"] else 1)
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import redis
 
+from feature_repo.progress import step
 from infra.drill.stack import free_ports
 from tests.bench.stranger import AT, NEWER, OLDER, Stranger, post, rows
 
@@ -41,7 +42,8 @@ def race_all(folder: Path, port: int, store: str, races: int, ways: Sequence[str
     there = Stranger(folder, port, store)
     there.apply(views, races // views)
     losses = {}
-    for way in ways:
+    for done, way in enumerate(ways):
+        step(f"races through {way}, {store.rsplit('.', 1)[-1]}", done, len(ways))
         with redis.Redis(port=port) as client:
             client.flushall()
         with _quiet(), _doing(there, way, views) as do:
