@@ -51,7 +51,7 @@ def test_tags_lead_on_from_the_topic_and_to_the_training_set(feast: Any) -> None
     meta = json.loads((Settings().model_dir / "meta.json").read_text())
     assert feast.get_feature_service(model.service).tags == {
         "model": meta["name"], "version": meta["version"], "feature_set": meta["feature_set"],
-        "dataset": meta["dataset"]["identity"],
+        "dataset": meta["dataset"]["identity"], "mlflow_run_id": meta["run_id"],
     }
 
 

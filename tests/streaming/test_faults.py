@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from feature_repo.contracts import MINUTE_NS, NANOS
 from streaming.exchange_faults import ConnectionFaults, ServerFaults, parse
 from streaming.exchange_mutations import MEGABYTE, MUTATIONS
 from streaming.recording import Line
@@ -136,9 +137,14 @@ def tape(simulated_frames: list[Line]) -> Tape:
 
 
 @asynccontextmanager
-async def exchange(tape: Tape) -> AsyncIterator[str]:
-    market = market_of(tape, time.time_ns, anchor_ns=time.time_ns() // 60_000_000_000 * 60_000_000_000, speed=5)
-    async with served(market, time.time_ns) as host:
+async def exchange(tape: Tape, speed: float = 5) -> AsyncIterator[str]:
+    """Served from a second into its first lap, whatever the second of the day: a lap's end ends connections."""
+    started, anchor_ns = time.time_ns(), time.time_ns() // MINUTE_NS * MINUTE_NS
+
+    def wall_ns() -> int:
+        return anchor_ns + NANOS + time.time_ns() - started
+
+    async with served(market_of(tape, wall_ns, anchor_ns=anchor_ns, speed=speed), wall_ns) as host:
         yield host
 
 
@@ -167,16 +173,16 @@ async def test_declared_gap_is_a_gap_in_the_stream_of_connections_that_are_open(
 
 
 async def kinds_until_silent(socket: aiohttp.ClientWebSocketResponse) -> list[aiohttp.WSMsgType]:
-    """The kinds of the messages that come until none comes for a second."""
+    """The kinds of the messages that come until none comes for a second, or until the connection has ended."""
     kinds = []
     with contextlib.suppress(TimeoutError):
-        while True:
+        while not socket.closed:
             kinds.append((await socket.receive(timeout=1.0)).type)
     return kinds
 
 
 async def test_half_open_connection_neither_sends_nor_answers_but_stays(tape: Tape) -> None:
-    async with exchange(tape) as host, aiohttp.ClientSession() as http:
+    async with exchange(tape, speed=1) as host, aiohttp.ClientSession() as http:
         socket = await http.ws_connect(f"ws://{host}/ws/{DEPTH}", autoping=False)
         await diffs(socket, 1)
         assert (await declare(host, {"fault": "half_open"}))[0] == 201
