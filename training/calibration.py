@@ -2,7 +2,8 @@
 
 Volatility: one factor per horizon so that mean(y² / f²) = 1. Band: conformal shift so that 10 % fall below and 10 %
 above. Chances: Platt's logistic map (Platt 1999). Edges: slope 1 through the origin. λ(age): what is left of the
-direction's skill when the row behind it is `age` old, measured by forecasting from older rows.
+direction's skill when the row behind it is `age` old, measured by forecasting from older rows. Direction, flat minutes,
+edges and λ are fitted on `TrainingSet.weighing`, from whose days no model has learnt; the rest on the whole part.
 
 Rows count by their recency, half at every `HALF_LIFE_DAYS` before the newest: markets change their level, and the model
 is used after the end of the data, but a crash a year ago still says how the risk score behaves in one.
@@ -28,6 +29,7 @@ from training.targets import HORIZONS
 AGES_MIN = (0, 1, 2, 3, 4, 5)
 RETURN_COVERAGE = 0.80
 HALF_LIFE_DAYS = 180.0
+OF_DIRECTION = CHANCES[:2]
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def calibrate(model: Forecaster, table: TrainingSet) -> Calibration:
     raw, weight = raw_outputs(model, table, at), recency(table.close_ns[at])
     factors = volatility_factors(raw, table, at, weight)
     shift = _band_shift(raw, table, at, weight)
+    # What is NaN is left out by every fit below.
+    raw.logits_BC[torch.from_numpy(~np.isin(at, table.weighing())), : len(OF_DIRECTION)] = torch.nan
     platt = {name: platt_fit(_logits(raw, name), table.targets[name][at], weight) for name in CHANCES}
     platt["up"] = (max(platt["up"][0], 0.0), platt["up"][1])
     model.ln_scale_K.copy_(torch.from_numpy(np.log(factors)))
@@ -81,7 +85,7 @@ def calibrate(model: Forecaster, table: TrainingSet) -> Calibration:
 
 def recency(close_ns: Ints) -> Floats:
     """Weight of each row: 1 at the newest, half of it `HALF_LIFE_DAYS` before."""
-    return np.asarray(0.5 ** ((close_ns[-1] - close_ns) / DAY_NS / HALF_LIFE_DAYS))
+    return np.asarray(0.5 ** ((close_ns.max() - close_ns) / DAY_NS / HALF_LIFE_DAYS))
 
 
 def weighted_quantile(values: Floats, level: float, weight: Floats) -> float:

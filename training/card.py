@@ -74,6 +74,7 @@ KINDS = {
     "lstm": "An LSTM of {parameters:,} parameters over 64 minutes that corrects a HAR volatility forecast",
     "stack": "A stack of {members} ({parameters:,} parameters), weighted per head",
     "gradient_boosting": "Gradient boosting of what HAR misses", "random_forest": "Random forests of what HAR misses",
+    "recent_direction": "Gradient boosting of direction by recent days, HAR for volatility",
     "logistic": "Logistic regressions, and a ridge regression of what HAR misses",
     "isolation_forest": "An isolation forest for risk and spikes, HAR for volatility", "har": "HAR (Corsi 2009)",
     "ewma": "An exponentially weighted average of squared returns", "reversal": "Reversal of the last minute, and HAR",

@@ -26,6 +26,7 @@ from training.tabular import (
     HarForecaster,
     IsolationForecaster,
     LinearForecaster,
+    RecentForecaster,
     ReversalForecaster,
     TreeForecaster,
 )
@@ -37,6 +38,7 @@ BLANK: Mapping[str, Blank] = {
     "lstm": lambda _: Lstm(bar_columns()),
     "gradient_boosting": lambda _: TreeForecaster(bar_columns()),
     "random_forest": lambda _: ForestForecaster(bar_columns()),
+    "recent_direction": lambda _: RecentForecaster(bar_columns()),
     "logistic": lambda state: LinearForecaster(bar_columns(), len(state["center_X"])),
     "isolation_forest": lambda _: IsolationForecaster(bar_columns()),
     "har": lambda _: HarForecaster(bar_columns()),

@@ -38,7 +38,7 @@ class Learner:
 
 
 STACKED: Mapping[str, tuple[str, int]] = {
-    "gradient_boosting": ("gradient_boosting", 0), "random_forest": ("random_forest", 0),
+    "gradient_boosting": ("gradient_boosting", 0), "recent_direction": ("recent_direction", 0),
     "transformer": ("transformer", 0), "transformer_2": ("transformer", 1),
 }
 """Members of `stack`: the model of each, and how far its seed is from the stack's."""
@@ -48,6 +48,7 @@ MODELS: Mapping[str, Learner] = {
     "lstm": Learner(None),
     "gradient_boosting": Learner(tabular.fit_boosting),
     "random_forest": Learner(tabular.fit_forest),
+    "recent_direction": Learner(tabular.fit_recent, ("direction",)),
     "logistic": Learner(tabular.fit_logistic),
     "isolation_forest": Learner(tabular.fit_isolation, ("spike", "risk")),
     "har": Learner(tabular.fit_har, ("volatility", "spike", "risk")),

@@ -4,8 +4,9 @@
     stack.shares()["volatility_60"]          # {"har": 0.02, "gradient_boosting": 0.55, "transformer": 0.43}
 
 Members are mixed where their errors are additive: logs of volatilities, log odds of chances. Weights are at least 0 and
-sum to 1, so the mixture stays between its members; a member that adds nothing gets nothing, and that is shown. They are
-drawn a little towards equal ones: which of two good members is better on one stretch says little of the next.
+sum to 1, so the mixture stays between its members; one much worse than the others gets little, and that is shown. They
+are drawn towards equal ones: which of two good members is better on one stretch says little of the next. A member made
+for some heads alone is as much there as all the others together, and nothing elsewhere.
 Sources: Wolpert 1992 (stacking), Breiman 1996 (non-negative weights), Claeskens et al. 2016 (equal weights do well).
 
 Shapes: as `training.forecaster` · M members · O heads (3 volatilities, then `CHANCES`).
@@ -13,7 +14,7 @@ Shapes: as `training.forecaster` · M members · O heads (3 volatilities, then `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -30,9 +31,9 @@ from training.trees import TreeBank
 HEADS = (*(f"volatility_{h}" for h in HORIZONS), *CHANCES)
 STEPS = 150
 LEARNING_RATE = 0.1
-PULL = 0.01
-"""Added to a head's loss: this times Σ (weight − 1 / M)². Two Transformers share evenly what one could have alone, and
-a member that is worse by a few hundredths of QLIKE is still left out."""
+PULL = 0.1
+"""Added to a head's loss: this times Σ (weight − usual weight)². Members that differ by thousandths of QLIKE share
+evenly, one that is worse by tenths is left out (docs/experiments.md, 11)."""
 
 
 class Stack(Forecaster):
@@ -42,7 +43,7 @@ class Stack(Forecaster):
         first = next(iter(members.values()))
         super().__init__(first.columns)
         self.members = nn.ModuleDict(members)
-        self.register_buffer("weights_MO", torch.full((len(members), len(HEADS)), 1 / len(members)))
+        self.register_buffer("weights_MO", usual_weights([each.speaks_of_heads for each in members.values()]))
         grown = {name: each for name, each in members.items() if each.bank is not None}
         owner = next(iter(grown.values()), first)
         assert all(torch.equal(each.har_GK, owner.har_GK) for each in grown.values())
@@ -74,6 +75,19 @@ class Stack(Forecaster):
                 for o, head in enumerate(HEADS)}
 
 
+def usual_weights(speaks_of: Sequence[tuple[str, ...]]) -> Tensor:
+    """What weights are drawn towards, (M, O), from each member's `speaks_of_heads`: equal ones, and half for those made
+    for a head. 0: the member is not asked.
+
+    >>> usual_weights([(), (), ("up",)])[:, [0, 3]].tolist()
+    [[0.5, 0.25], [0.5, 0.25], [0.0, 0.5]]
+    """
+    made_MO = torch.tensor([[head in heads for head in HEADS] for heads in speaks_of], dtype=torch.float32)
+    any_MO = torch.tensor([[not heads] * len(HEADS) for heads in speaks_of], dtype=torch.float32)
+    shares_MO = [each / each.sum(dim=0).clamp_min(1) for each in (made_MO, any_MO)]
+    return sum(shares_MO) / sum(each.sum(dim=0) for each in shares_MO)
+
+
 def mixable(member: Forecaster, raw: Raw) -> Tensor:
     """A member's calibrated logs and log odds, (B, O)."""
     logits_BC = raw.logits_BC * member.platt_62[:, 0] + member.platt_62[:, 1]
@@ -85,17 +99,17 @@ def fit_stack(members: Mapping[str, Forecaster], table: TrainingSet, stride: int
     at = table.weighing(stride)
     stack = Stack(members)
     answers_MNO = torch.stack([mixable(each, raw_outputs(each, table, at)) for each in members.values()])
-    stack.weights_MO.copy_(_weights(answers_MNO, table, at))
+    stack.weights_MO.copy_(_weights(answers_MNO, stack.weights_MO.clone(), table, at))
     return stack
 
 
-def _weights(answers_MNO: Tensor, table: TrainingSet, at: Ints) -> Tensor:
-    """Softmax weights, (M, O), that minimise each head's own loss."""
+def _weights(answers_MNO: Tensor, usual_MO: Tensor, table: TrainingSet, at: Ints) -> Tensor:
+    """Softmax weights, (M, O), that minimise each head's own loss; they start at the usual ones and stay near them."""
     y_NO = torch.from_numpy(outcomes(table, at)).float()
     known_NO = torch.isfinite(y_NO) & torch.isfinite(answers_MNO).all(dim=0)
     answers_MNO, y_NO = torch.nan_to_num(answers_MNO), torch.where(known_NO, y_NO, torch.ones_like(y_NO))
     count_O = known_NO.sum(dim=0).clamp_min(1)
-    free_MO = torch.zeros(answers_MNO.shape[0], answers_MNO.shape[2], requires_grad=True)
+    free_MO = torch.log(usual_MO).requires_grad_()
     optimizer = torch.optim.Adam([free_MO], LEARNING_RATE)
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -105,7 +119,7 @@ def _weights(answers_MNO: Tensor, table: TrainingSet, at: Ints) -> Tensor:
         volatility_N3 = torch.exp(ratio_N3.clamp(max=5.0)) - ratio_N3 - 1
         chance_N6 = nn.functional.binary_cross_entropy_with_logits(mixed_NO[:, 3:], y_NO[:, 3:], reduction="none")
         loss = (torch.cat([volatility_N3, chance_N6], dim=1) * known_NO / count_O).sum()
-        loss = loss + PULL * ((weights_MO - 1 / len(weights_MO)) ** 2).sum()
+        loss = loss + PULL * ((weights_MO - usual_MO) ** 2).sum()
         loss.backward()
         optimizer.step()
     return torch.softmax(free_MO.detach(), dim=0)

@@ -4,7 +4,8 @@
 
 What a model does not speak of is HAR's (volatility) or a constant (chances); `training.models` says what each is for.
 All are fitted on the train part, every `stride`-th minute; boosting stops early on the calibration part, which is
-purged of it. Volatility is fitted as its ratio to HAR.
+purged of it; direction by recency learns from the days that stop the others too, and direction is calibrated on the
+days between (`training.calibration`). Volatility is fitted as its ratio to HAR.
 
 Shapes: as `training.forecaster`. Sources: Corsi 2009; RiskMetrics 1996; Breiman 2001; Friedman 2001; Liu et al. 2008.
 """
@@ -21,6 +22,7 @@ from torch import Tensor
 from feature_repo.grid import Floats, Ints
 from feature_repo.progress import step
 from training.baselines import HALF_LIVES, LAG_FLOOR, Har, Reversal, ln_lags
+from training.calibration import recency
 from training.dataset import TrainingSet
 from training.forecaster import CHANCES, CLIP, FLOOR, Columns, Forecaster, Raw, bar_columns
 from training.metrics import qlike
@@ -31,6 +33,8 @@ F = TypeVar("F", bound=Forecaster)
 HALF_BAND = 0.5
 """The band's half-width in logs before calibration, which moves both ends."""
 BATCH = 8192
+RECENT_TREES = 60
+"""Of direction by recency, per output."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,16 @@ class TreeForecaster(HarForecaster):
         return _corrected(self, sequence_BLF, context_B1, trees_BT, trees_BT)
 
 
+class RecentForecaster(HarForecaster):
+    """Odds of a rise and of a flat minute, each a sum over trees; the rest as HAR."""
+
+    speaks_of_heads = ("up", "flat")
+
+    def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
+        raw = self.plain(sequence_BLF, context_B1, self.ln_f(sequence_BLF), trees_BT)
+        return replace(raw, logits_BC=torch.cat([trees_BT, raw.logits_BC[:, 2:]], dim=1))
+
+
 class IsolationForecaster(HarForecaster):
     """Risk and spikes from how quickly random cuts isolate a row: anomaly, not a forecast; volatility as HAR."""
 
@@ -229,7 +243,6 @@ def fit_boosting(table: TrainingSet, budget: Budget) -> Forecaster:
     at, tune = table.part("train", budget.stride), table.stopping(5)
     model = with_har(TreeForecaster(bar_columns()), table, budget)
     x, x_tune = tabular(model, table, at), tabular(model, table, tune)
-    x[:, np.isnan(x).all(axis=0)] = 0.0  # scikit-learn has no bins for what is null throughout; no tree will read it
     members: list[Any] = []
     told, outputs = f"gradient boosting, seed {budget.seed}", len(HORIZONS) + len(CHANCES)
     for y, y_tune in zip(_ln_ratios(table, at, model).T, _ln_ratios(table, tune, model).T, strict=True):
@@ -244,6 +257,26 @@ def fit_boosting(table: TrainingSet, budget: Budget) -> Forecaster:
     # The gamma model's log is that of a variance, twice that of a volatility.
     trees = tuple(_scaled(tree, 0.5) if tree.outputs[0] < 3 else tree for tree in bank.trees)
     model.bank = TreeBank(trees, bank.base * np.where(np.arange(len(bank.base)) < 3, 0.5, 1.0), bank.inputs)
+    return model
+
+
+def fit_recent(table: TrainingSet, budget: Budget) -> Forecaster:
+    """Boosting of direction alone, where a day counts half as much as one `HALF_LIFE_DAYS` later: bounces become
+    momentum within years (docs/experiments.md). The newest days that it learns from are those that stop other fits; no
+    days stop its own: small trees, a fixed number of them.
+    """
+    at, late = table.part("train", budget.stride), np.setdiff1d(table.stopping(), table.weighing())
+    model = with_har(RecentForecaster(bar_columns()), table, budget)
+    minutes = np.repeat([float(budget.stride), 1.0], [len(at), len(late)])  # that a row stands for
+    at = np.concatenate([at, late])
+    x, weight = tabular(model, table, at), minutes * recency(table.close_ns[at])
+    members: list[Any] = []
+    for name in ("up", "flat"):
+        step(f"direction by recency, seed {budget.seed}", len(members), 2)
+        known, y = _known(table, at, name)
+        settings = {"max_iter": min(RECENT_TREES, budget.trees), "max_leaf_nodes": 15, "early_stopping": False}
+        members.append(_fitted(_classifier(budget, **settings), x[known], y, sample_weight=weight[known]))
+    model.bank = TreeBank.of_boosting(members)
     return model
 
 
@@ -350,18 +383,22 @@ class _Constant:
 
 def _stopped(member: Any, train: tuple[Singles, Floats], tune: tuple[Singles, Floats]) -> Any:
     """Fitted until the other rows no longer gain."""
-    y = train[1]
+    return _fitted(member, *train, X_val=tune[0], y_val=tune[1])
+
+
+def _fitted(member: Any, x: Singles, y: Floats, **how: Any) -> Any:
     if (y == y[0]).all():
         p = (y.sum() + 0.5) / (len(y) + 1)
-        return _Constant(train[0].shape[1], float(np.log(p / (1 - p))))
-    return member.fit(*train, X_val=tune[0], y_val=tune[1])
+        return _Constant(x.shape[1], float(np.log(p / (1 - p))))
+    # scikit-learn has no bins for what is null throughout; no tree will read it.
+    return member.fit(np.where(np.isnan(x).all(axis=0), np.float32(0.0), x), y, **how)
 
 
-def _settings(budget: Budget) -> dict[str, Any]:
+def _settings(budget: Budget, **others: Any) -> dict[str, Any]:
     return {
         "max_iter": budget.trees, "learning_rate": budget.learning_rate, "max_leaf_nodes": 31, "min_samples_leaf": 200,
         "l2_regularization": 1.0, "early_stopping": True, "n_iter_no_change": budget.patience, "tol": 0.0,
-        "random_state": budget.seed,
+        "random_state": budget.seed, **others,
     }
 
 
@@ -371,10 +408,10 @@ def _regressor(budget: Budget) -> Any:
     return HistGradientBoostingRegressor(loss="gamma", **_settings(budget))
 
 
-def _classifier(budget: Budget) -> Any:
+def _classifier(budget: Budget, **others: Any) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return HistGradientBoostingClassifier(**_settings(budget))
+    return HistGradientBoostingClassifier(**_settings(budget, **others))
 
 
 def _scaled(tree: Tree, factor: float) -> Tree:

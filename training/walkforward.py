@@ -60,7 +60,7 @@ from training.targets import HORIZONS, LABELS
 
 Say = Callable[[str], None]
 Found = dict[str, Any]
-ONE_SEED = ("har", "ewma", "reversal", "logistic", "gradient_boosting", "random_forest")
+ONE_SEED = ("har", "ewma", "reversal", "logistic", "gradient_boosting", "random_forest", "recent_direction")
 """One seed says all: fits without chance (boosting draws only where it bins more than 200,000 rows), and a forest,
 whose hundred trees average their draws."""
 REFERENCES = ("har", "gradient_boosting")
