@@ -83,9 +83,9 @@ def calibrate(model: Forecaster, table: TrainingSet) -> Calibration:
     )
 
 
-def recency(close_ns: Ints) -> Floats:
-    """Weight of each row: 1 at the newest, half of it `HALF_LIFE_DAYS` before."""
-    return np.asarray(0.5 ** ((close_ns.max() - close_ns) / DAY_NS / HALF_LIFE_DAYS))
+def recency(close_ns: Ints, half_life_days: float = HALF_LIFE_DAYS) -> Floats:
+    """Weight of each row: 1 at the newest, half of it a half-life before."""
+    return np.asarray(0.5 ** ((close_ns.max() - close_ns) / DAY_NS / half_life_days))
 
 
 def weighted_quantile(values: Floats, level: float, weight: Floats) -> float:

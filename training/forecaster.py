@@ -99,8 +99,6 @@ class Forecaster(nn.Module):  # type: ignore[misc]
 
     bank: TreeBank | None = None
     """The model's decision trees, if it has any."""
-    speaks_of_heads: tuple[str, ...] = ()
-    """The chances that it was made for, where it was made for some alone: a stack takes nothing else of it."""
 
     def __init__(self, columns: Columns) -> None:
         super().__init__()

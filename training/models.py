@@ -16,11 +16,12 @@ from typing import Literal
 
 from feature_repo.progress import step
 from training import tabular
-from training.calibration import calibrate
+from training.calibration import OF_DIRECTION, calibrate
 from training.dataset import TrainingSet
 from training.fitting import FitConfig, Fitted, fit
+from training.forecaster import Forecaster
 from training.model import Lstm, Network, Transformer
-from training.stack import fit_stack
+from training.stack import HEADS, Stack, fit_stack
 from training.tabular import Budget
 
 Family = Literal["direction", "volatility", "spike", "risk"]
@@ -37,11 +38,23 @@ class Learner:
     speaks_of: tuple[Family, ...] = ALL
 
 
-STACKED: Mapping[str, tuple[str, int]] = {
-    "gradient_boosting": ("gradient_boosting", 0), "recent_direction": ("recent_direction", 0),
-    "transformer": ("transformer", 0), "transformer_2": ("transformer", 1),
+@dataclass(frozen=True)
+class Member:
+    """Of `stack`."""
+
+    model: str
+    after: int = 0
+    """How far its seed is from the stack's."""
+    heads: tuple[str, ...] = HEADS
+    """For which it is asked."""
+
+
+LEVELS = tuple(head for head in HEADS if head not in OF_DIRECTION)
+STACKED: Mapping[str, Member] = {
+    "gradient_boosting": Member("gradient_boosting"),
+    "recent_direction": Member("recent_direction", heads=OF_DIRECTION),
+    "transformer": Member("transformer", heads=LEVELS), "transformer_2": Member("transformer", 1, LEVELS),
 }
-"""Members of `stack`: the model of each, and how far its seed is from the stack's."""
 MODELS: Mapping[str, Learner] = {
     "stack": Learner(None),
     "transformer": Learner(None),
@@ -73,20 +86,26 @@ def fit_model(name: str, table: TrainingSet, config: FitConfig) -> Fitted:
         return fit(table, config, NETWORKS[name])
     began = time.monotonic()
     step(f"fitting {name}, seed {config.seed}")
-    budget = replace(Budget(seed=config.seed, stride=config.stride), trees=config.trees)
+    # Every minute that a network's epochs would have shown it.
+    budget = Budget(seed=config.seed, stride=max(1, config.stride // config.epochs), trees=config.trees)
     model = MODELS[name].fit(table, budget)  # type: ignore[misc]
     return Fitted(model, [], time.monotonic() - began)  # type: ignore[arg-type]
 
 
+def stacked(members: Mapping[str, Forecaster], table: TrainingSet) -> Stack:
+    """The members of `STACKED`, fitted and calibrated, weighed."""
+    return fit_stack(members, table, {name: member.heads for name, member in STACKED.items()})
+
+
 def _stack(table: TrainingSet, config: FitConfig) -> Fitted:
     """Every member fitted and calibrated, then weighed."""
-    fits = {member: fit_model(name, table, replace(config, seed=config.seed + after))
-            for member, (name, after) in STACKED.items()}
+    fits = {name: fit_model(member.model, table, replace(config, seed=config.seed + member.after))
+            for name, member in STACKED.items()}
     for name, fitted in fits.items():
         step(f"calibrating {name} for the stack")
         calibrate(fitted.model, table)
     began = time.monotonic()
     step("weighing the stack's members")
-    stack = fit_stack({name: fitted.model for name, fitted in fits.items()}, table)
+    stack = stacked({name: fitted.model for name, fitted in fits.items()}, table)
     seconds = sum(fitted.seconds for fitted in fits.values()) + time.monotonic() - began
     return Fitted(stack, fits["transformer"].history, seconds)

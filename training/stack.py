@@ -5,8 +5,7 @@
 
 Members are mixed where their errors are additive: logs of volatilities, log odds of chances. Weights are at least 0 and
 sum to 1, so the mixture stays between its members; one much worse than the others gets little, and that is shown. They
-are drawn towards equal ones: which of two good members is better on one stretch says little of the next. A member made
-for some heads alone is as much there as all the others together, and nothing elsewhere.
+are drawn towards equal ones: which of two good members is better on one stretch says little of the next.
 Sources: Wolpert 1992 (stacking), Breiman 1996 (non-negative weights), Claeskens et al. 2016 (equal weights do well).
 
 Shapes: as `training.forecaster` · M members · O heads (3 volatilities, then `CHANCES`).
@@ -39,11 +38,11 @@ evenly, one that is worse by tenths is left out (docs/experiments.md, 11)."""
 class Stack(Forecaster):
     """Members by name. Those with trees read the same inputs: they were fitted on the same rows."""
 
-    def __init__(self, members: Mapping[str, Forecaster]) -> None:
+    def __init__(self, members: Mapping[str, Forecaster], asked: Mapping[str, Sequence[str]] | None = None) -> None:
         first = next(iter(members.values()))
         super().__init__(first.columns)
         self.members = nn.ModuleDict(members)
-        self.register_buffer("weights_MO", usual_weights([each.speaks_of_heads for each in members.values()]))
+        self.register_buffer("weights_MO", usual_weights([(asked or {}).get(name, HEADS) for name in members]))
         grown = {name: each for name, each in members.items() if each.bank is not None}
         owner = next(iter(grown.values()), first)
         assert all(torch.equal(each.har_GK, owner.har_GK) for each in grown.values())
@@ -75,17 +74,14 @@ class Stack(Forecaster):
                 for o, head in enumerate(HEADS)}
 
 
-def usual_weights(speaks_of: Sequence[tuple[str, ...]]) -> Tensor:
-    """What weights are drawn towards, (M, O), from each member's `speaks_of_heads`: equal ones, and half for those made
-    for a head. 0: the member is not asked.
+def usual_weights(asked: Sequence[Sequence[str]]) -> Tensor:
+    """Equal ones among those asked for a head, (M, O); each member's heads are given.
 
-    >>> usual_weights([(), (), ("up",)])[:, [0, 3]].tolist()
-    [[0.5, 0.25], [0.5, 0.25], [0.0, 0.5]]
+    >>> usual_weights([HEADS, ("up",), ("volatility_5", "volatility_15")])[:, [0, 3, 4]].tolist()
+    [[0.5, 0.5, 1.0], [0.0, 0.5, 0.0], [0.5, 0.0, 0.0]]
     """
-    made_MO = torch.tensor([[head in heads for head in HEADS] for heads in speaks_of], dtype=torch.float32)
-    any_MO = torch.tensor([[not heads] * len(HEADS) for heads in speaks_of], dtype=torch.float32)
-    shares_MO = [each / each.sum(dim=0).clamp_min(1) for each in (made_MO, any_MO)]
-    return sum(shares_MO) / sum(each.sum(dim=0) for each in shares_MO)
+    asked_MO = torch.tensor([[head in heads for head in HEADS] for heads in asked], dtype=torch.float32)
+    return asked_MO / asked_MO.sum(dim=0)
 
 
 def mixable(member: Forecaster, raw: Raw) -> Tensor:
@@ -94,10 +90,16 @@ def mixable(member: Forecaster, raw: Raw) -> Tensor:
     return torch.cat([raw.ln_f_BK + member.ln_scale_K, logits_BC], dim=1)
 
 
-def fit_stack(members: Mapping[str, Forecaster], table: TrainingSet, stride: int = 3) -> Stack:
-    """Weights by QLIKE and log loss on days that stopped no member. Members are calibrated already."""
+def fit_stack(
+    members: Mapping[str, Forecaster], table: TrainingSet, asked: Mapping[str, Sequence[str]] | None = None,
+    stride: int = 3,
+) -> Stack:
+    """Weights by QLIKE and log loss on days that stopped no member. Members are calibrated already.
+
+    `asked`: the heads that a member is asked for, where it is not all of them.
+    """
     at = table.weighing(stride)
-    stack = Stack(members)
+    stack = Stack(members, asked)
     answers_MNO = torch.stack([mixable(each, raw_outputs(each, table, at)) for each in members.values()])
     stack.weights_MO.copy_(_weights(answers_MNO, stack.weights_MO.clone(), table, at))
     return stack

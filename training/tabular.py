@@ -3,9 +3,9 @@
     model = fit_boosting(table, Budget(seed=0))       # every fit: (table, budget) → an uncalibrated Forecaster
 
 What a model does not speak of is HAR's (volatility) or a constant (chances); `training.models` says what each is for.
-All are fitted on the train part, every `stride`-th minute; boosting stops early on the calibration part, which is
-purged of it; direction by recency learns from the days that stop the others too, and direction is calibrated on the
-days between (`training.calibration`). Volatility is fitted as its ratio to HAR.
+All are fitted on every minute of the train part, as a network's epochs together are; boosting stops early on the
+calibration part, which is purged of it. Direction by recency learns from the days that stop the others too; direction
+is calibrated on the days between (`training.calibration`). Volatility is fitted as its ratio to HAR.
 
 Shapes: as `training.forecaster`. Sources: Corsi 2009; RiskMetrics 1996; Breiman 2001; Friedman 2001; Liu et al. 2008.
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 from feature_repo.grid import Floats, Ints
 from feature_repo.progress import step
 from training.baselines import HALF_LIVES, LAG_FLOOR, Har, Reversal, ln_lags
-from training.calibration import recency
+from training.calibration import OF_DIRECTION, recency
 from training.dataset import TrainingSet
 from training.forecaster import CHANCES, CLIP, FLOOR, Columns, Forecaster, Raw, bar_columns
 from training.metrics import qlike
@@ -33,7 +33,7 @@ F = TypeVar("F", bound=Forecaster)
 HALF_BAND = 0.5
 """The band's half-width in logs before calibration, which moves both ends."""
 BATCH = 8192
-RECENT_TREES = 60
+RECENT_TREES, RECENT_HALF_LIFE_DAYS = 120, 720.0
 """Of direction by recency, per output."""
 
 
@@ -42,7 +42,7 @@ class Budget:
     """What one fit may use."""
 
     seed: int = 0
-    stride: int = 3
+    stride: int = 1
     """Minutes between training rows."""
     trees: int = 400
     """Of boosting per output, at most; it stops when the calibration part no longer gains."""
@@ -139,8 +139,6 @@ class TreeForecaster(HarForecaster):
 
 class RecentForecaster(HarForecaster):
     """Odds of a rise and of a flat minute, each a sum over trees; the rest as HAR."""
-
-    speaks_of_heads = ("up", "flat")
 
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
         raw = self.plain(sequence_BLF, context_B1, self.ln_f(sequence_BLF), trees_BT)
@@ -261,21 +259,20 @@ def fit_boosting(table: TrainingSet, budget: Budget) -> Forecaster:
 
 
 def fit_recent(table: TrainingSet, budget: Budget) -> Forecaster:
-    """Boosting of direction alone, where a day counts half as much as one `HALF_LIFE_DAYS` later: bounces become
-    momentum within years (docs/experiments.md). The newest days that it learns from are those that stop other fits; no
-    days stop its own: small trees, a fixed number of them.
+    """Boosting of direction alone, where a day counts half as much as one `RECENT_HALF_LIFE_DAYS` later: bounces become
+    momentum within years (docs/experiments.md, 11). It learns from the days that stop the other fits, too, for they are
+    the newest; a fixed number of trees, so that no days stop its own.
     """
-    at, late = table.part("train", budget.stride), np.setdiff1d(table.stopping(), table.weighing())
+    at = np.concatenate([table.part("train", budget.stride),
+                         np.setdiff1d(table.stopping(budget.stride), table.weighing(budget.stride))])
     model = with_har(RecentForecaster(bar_columns()), table, budget)
-    minutes = np.repeat([float(budget.stride), 1.0], [len(at), len(late)])  # that a row stands for
-    at = np.concatenate([at, late])
-    x, weight = tabular(model, table, at), minutes * recency(table.close_ns[at])
+    x, weight = tabular(model, table, at), recency(table.close_ns[at], RECENT_HALF_LIFE_DAYS)
     members: list[Any] = []
-    for name in ("up", "flat"):
-        step(f"direction by recency, seed {budget.seed}", len(members), 2)
+    for name in OF_DIRECTION:
+        step(f"direction by recency, seed {budget.seed}", len(members), len(OF_DIRECTION))
         known, y = _known(table, at, name)
-        settings = {"max_iter": min(RECENT_TREES, budget.trees), "max_leaf_nodes": 15, "early_stopping": False}
-        members.append(_fitted(_classifier(budget, **settings), x[known], y, sample_weight=weight[known]))
+        plain = _classifier(budget, max_iter=min(RECENT_TREES, budget.trees), early_stopping=False)
+        members.append(_fitted(plain, x[known], y, sample_weight=weight[known]))
     model.bank = TreeBank.of_boosting(members)
     return model
 
@@ -294,7 +291,7 @@ def fit_forest(table: TrainingSet, budget: Budget) -> Forecaster:
     def grown(outcome: Floats) -> Any:
         known = np.isfinite(outcome.reshape(len(outcome), -1)).all(axis=1)
         forest = RandomForestRegressor(
-            100, max_depth=10, min_samples_leaf=50, max_features=0.33, max_samples=0.3, random_state=budget.seed,
+            100, max_depth=10, min_samples_leaf=50, max_features=0.33, max_samples=0.1, random_state=budget.seed,
         )
         return forest.fit(x[known], outcome[known])
 

@@ -50,18 +50,18 @@ from training.fitting import FitConfig
 from training.fitting import place as device
 from training.forecaster import Forecaster
 from training.metrics import Interval, day_block_ratio, qlike, qlike_loss
-from training.models import MODELS, STACKED, fit_model
+from training.models import MODELS, STACKED, fit_model, stacked
 from training.reference import out_of_distribution
 from training.scored import Scored
 from training.scores import differences, scores
 from training.scoring import Facts, model_answers, scored_rows
-from training.stack import Stack, fit_stack
+from training.stack import Stack
 from training.targets import HORIZONS, LABELS
 
 Say = Callable[[str], None]
 Found = dict[str, Any]
 ONE_SEED = ("har", "ewma", "reversal", "logistic", "gradient_boosting", "random_forest", "recent_direction")
-"""One seed says all: fits without chance (boosting draws only where it bins more than 200,000 rows), and a forest,
+"""One seed says all: fits without chance (boosting draws the 200,000 rows that say where its bins lie), and a forest,
 whose hundred trees average their draws."""
 REFERENCES = ("har", "gradient_boosting")
 Task = tuple[int, int, str]
@@ -168,7 +168,8 @@ def _share(
 def identity(plan: Plan, rows: KnownRows) -> str:
     """Names everything that decides a result but for which models and seeds are asked for."""
     return identity_of(rows, {"blocks": plan.blocks, "days": plan.days, "budget": asdict(plan.config(0)),
-                              "calibration": CALIBRATION_SHARE, "stack": STACKED})
+                              "calibration": CALIBRATION_SHARE,
+                              "stack": {name: asdict(member) for name, member in STACKED.items()}})
 
 
 def identity_of(rows: KnownRows, plan: Found) -> str:
@@ -228,8 +229,9 @@ class Walk:
         """Fitted and calibrated on what came before the block; a stack of members that are kept."""
         table, seed = self.table(b), self.plan.seeds[0] if name in ONE_SEED else seed
         if name == "stack":
-            members = {each: self.model(b, of, seed + after)[0] for each, (of, after) in STACKED.items()}
-            stack: Forecaster = fit_stack(members, table)
+            stack: Forecaster = stacked(
+                {each: self.model(b, of.model, seed + of.after)[0] for each, of in STACKED.items()}, table,
+            )
             return stack, calibrated_facts(name, stack, table, out_of_distribution(table))
         path = self.place / "members" / f"block{b}-{name}-{seed}.npz"
         if not path.exists():

@@ -100,7 +100,8 @@ def test_a_stack_is_made_of_the_members_that_are_kept(tmp_path: Path, bars: Minu
     found = run(plan, tmp_path / "out", silent)
     members = [path.name for path in (Path(found["folder"]) / "members").iterdir()]
     kept_beside = ("har", 0)  # what the red flags hold a forecast against
-    assert sorted(members) == sorted(f"block0-{name}-{seed}.npz" for name, seed in (kept_beside, *STACKED.values()))
+    assert sorted(members) == sorted(f"block0-{name}-{seed}.npz" for name, seed in (
+        kept_beside, *((member.model, member.after) for member in STACKED.values())))
     assert found["seeds"] == dict.fromkeys(plan.names(), 1)
     for head, shares in found["stack_weights"].items():
         assert set(shares) == set(STACKED), head
