@@ -133,12 +133,12 @@ def platt_fit(logit: Floats, outcome: Floats, weight: Floats | None = None, step
 def staleness(up_logit: Floats, table: TrainingSet, at: Ints) -> dict[str, Any]:
     """λ by age of the row: slope of the outcome on a forecast made `age` minutes earlier, over the slope at age 0.
 
-    `up_logit`: the direction's at rows `at`. λ is held within [0, 1] and never rises. Ages between whole minutes are a
-    straight line between their neighbours.
+    `up_logit`: the direction's at rows `at`; rows where it is NaN are left out. λ is held within [0, 1] and never
+    rises. Ages between whole minutes are a straight line between their neighbours.
     """
     logit = np.full(len(table.close_ns), np.nan)
     logit[at] = up_logit
-    at = at[at >= SEQUENCE_LENGTH + max(AGES_MIN)]
+    at = at[(at >= SEQUENCE_LENGTH + max(AGES_MIN)) & np.isfinite(up_logit)]
     up, weight = table.targets["up"][at], recency(table.close_ns[at])
     slopes = [platt_fit(logit[at - age], up, weight)[0] for age in AGES_MIN]
     relative = [min(max(slope / slopes[0], 0.0), 1.0) if slopes[0] > 0 else 0.0 for slope in slopes[1:]]
