@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
 
 import aiohttp
 
-from feature_repo.contracts import Source
+from feature_repo.contracts import MINUTE_NS, Source
 from streaming.exchange import Exchange, ExchangeConfig, make_market
 from streaming.exchange_history import Minutes
 from streaming.exchange_market import Market
@@ -31,6 +32,14 @@ class Wall:
 
     def __call__(self) -> int:
         return self.now_ns
+
+
+def from_the_minute() -> tuple[Callable[[], int], int]:
+    """A wall clock that starts at the beginning of this minute, and that beginning, ns: a lap that is anchored there is
+    as far from its seam, which ends its connections, whatever the second of the day."""
+    started = time.time_ns()
+    anchor_ns = started // MINUTE_NS * MINUTE_NS
+    return lambda: anchor_ns + time.time_ns() - started, anchor_ns
 
 
 def tape_of(lines: Iterable[Line]) -> Tape:

@@ -148,7 +148,7 @@ async def test_events_arrive_when_they_happen(tape: Tape) -> None:
 
 
 async def test_raw_streams_carry_the_payload_alone_and_requests_change_them(tape: Tape) -> None:
-    market = market_of(tape, time.time_ns, anchor_ns=time.time_ns(), speed=20)
+    market = market_of(tape, time.time_ns, anchor_ns=time.time_ns(), speed=5)
     async with served(market, time.time_ns) as host, connected(host, "/ws") as socket:
         reply = Reply(socket)
         subscribe = {"method": "SUBSCRIBE", "params": ["btcusdt@trade", "nosuch@trade"], "id": 1}

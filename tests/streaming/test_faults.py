@@ -14,12 +14,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from feature_repo.contracts import MINUTE_NS, NANOS
+from feature_repo.contracts import NANOS
 from streaming.exchange_faults import ConnectionFaults, ServerFaults, parse
 from streaming.exchange_mutations import MEGABYTE, MUTATIONS
 from streaming.recording import Line
 from streaming.tape import Tape
-from tests.streaming.made_exchange import connected, market_of, served, tape_of
+from tests.streaming.made_exchange import connected, from_the_minute, market_of, served, tape_of
 
 DEPTH, TRADE, ETH = "btcusdt@depth@100ms", "btcusdt@trade", "ethusdt@trade"
 JSON = {"Content-Type": "application/json"}
@@ -138,11 +138,11 @@ def tape(simulated_frames: list[Line]) -> Tape:
 
 @asynccontextmanager
 async def exchange(tape: Tape, speed: float = 5) -> AsyncIterator[str]:
-    """Served from a second into its first lap, whatever the second of the day: a lap's end ends connections."""
-    started, anchor_ns = time.time_ns(), time.time_ns() // MINUTE_NS * MINUTE_NS
+    """Served from a second into its first lap: before there is nothing that a stale snapshot could be of."""
+    wall, anchor_ns = from_the_minute()
 
     def wall_ns() -> int:
-        return anchor_ns + NANOS + time.time_ns() - started
+        return wall() + NANOS
 
     async with served(market_of(tape, wall_ns, anchor_ns=anchor_ns, speed=speed), wall_ns) as host:
         yield host
@@ -194,7 +194,7 @@ async def test_half_open_connection_neither_sends_nor_answers_but_stays(tape: Ta
             assert answer.status == 200
         async with asyncio.timeout(20):
             while (await socket.receive()).type is not aiohttp.WSMsgType.PONG:
-                pass
+                assert not socket.closed
         await socket.close()
 
 

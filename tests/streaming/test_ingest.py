@@ -20,7 +20,7 @@ from streaming.tail import find_last_seal
 from tests.streaming.made_exchange import market_of, served, tape_of
 from tests.streaming.made_ingest import Memory, ingesting, read_bars, until
 
-SPEED = 30.0
+SPEED = 15.0
 FIGURES = ("open", "high", "low", "close", "volume", "quote_volume", "trades", "taker_buy_volume", "last_trade_id")
 
 
@@ -155,7 +155,7 @@ async def test_frames_that_cannot_be_used_are_dead_letters_as_they_came_and_noth
 async def test_loop_seam_is_passed_by_ids_and_the_session_changes(simulated_frames: list[Line]) -> None:
     memory = Memory()
     anchor = time.time_ns()
-    market = market_of(tape_of(simulated_frames), time.time_ns, anchor_ns=anchor, speed=SPEED)
+    market = market_of(tape_of(simulated_frames), time.time_ns, anchor_ns=anchor, speed=2 * SPEED)
     async with served(market, time.time_ns) as host, ingesting(host, memory):
         await until(lambda: len({seal.session for seal in memory.of(SecondClosed)}) == 2)
         await until(lambda: len(memory.of(SecondClosed)) > 150)

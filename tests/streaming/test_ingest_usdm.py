@@ -63,7 +63,7 @@ def check(wanted: dict[int, Bar], memory: Memory) -> None:
 
 
 async def test_a_futures_replay_is_sealed_exactly_with_its_book(simulated_frames: list[Line]) -> None:
-    wanted, memory = await ingested(list(usdm_lines(simulated_frames)), 30.0)
+    wanted, memory = await ingested(list(usdm_lines(simulated_frames)), 15.0)
     check(wanted, memory)
     assert len(memory.of(OrderBook)) > 200
     events = [

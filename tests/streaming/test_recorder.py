@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import random
 import signal
 import sys
@@ -25,7 +26,15 @@ from streaming.recorder import Recorder, RecorderConfig, recorder_config, size
 from streaming.recording import Line, LineWriter, read_lines
 from streaming.recordings import Begins, Contents, Entry, Index
 from streaming.tape import Tape, load_tape
-from tests.streaming.made_exchange import Wall, frames_until_closed, market_of, served, tape_of
+from tests.streaming.made_exchange import (
+    Wall,
+    exchanging,
+    frames_until_closed,
+    from_the_minute,
+    market_of,
+    served,
+    tape_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +48,12 @@ def config(output: Path, host: str, **more: float) -> RecorderConfig:
 
 async def test_a_recording_of_a_replay_is_that_replay(tmp_path: Path, tape: Tape, simulated_frames: list[Line]) -> None:
     market = market_of(tape, time.time_ns, once=True, original_time=True, speed=60)
-    async with served(market, time.time_ns) as host:
-        summary = await Recorder(config(tmp_path, host, seconds=5.0)).run(asyncio.Event())
+    async with exchanging(market, time.time_ns) as (exchange, host):
+        stop = asyncio.Event()
+        recording = asyncio.create_task(Recorder(config(tmp_path, host, rotate_s=math.inf)).run(stop))
+        await exchange.streams.watch_end()
+        stop.set()
+        summary = await recording
     lines = list(read_lines([Path(summary["files"][0])]))
     snapshots = [line for line in lines if line.text.startswith('{"lastUpdateId"')]
     frames = [line.text for line in lines if not line.text.startswith('{"lastUpdateId"')]
@@ -53,7 +66,7 @@ async def test_a_recording_of_a_replay_is_that_replay(tmp_path: Path, tape: Tape
 async def test_a_recording_can_be_played_again(tmp_path: Path, tape: Tape) -> None:
     market = market_of(tape, time.time_ns, once=True, speed=20)
     async with served(market, time.time_ns) as host:
-        summary = await Recorder(config(tmp_path, host, seconds=3.0)).run(asyncio.Event())
+        summary = await Recorder(config(tmp_path, host, seconds=3.0, rotate_s=math.inf)).run(asyncio.Event())
     recorded = load_tape(Path(name) for name in summary["files"])
     again = market_of(recorded, time.time_ns, once=True, original_time=True, speed=0, history=lambda *_: None)
     async with served(again, time.time_ns) as host:
@@ -62,8 +75,9 @@ async def test_a_recording_can_be_played_again(tmp_path: Path, tape: Tape) -> No
 
 
 async def test_each_connection_and_each_period_begins_a_file_with_its_own_snapshot(tmp_path: Path, tape: Tape) -> None:
-    market = market_of(tape, time.time_ns, speed=60, anchor_ns=time.time_ns())  # a seam every two seconds
-    async with served(market, time.time_ns) as host:
+    wall_ns, anchor_ns = from_the_minute()
+    market = market_of(tape, wall_ns, speed=60, anchor_ns=anchor_ns)  # a seam every two seconds
+    async with served(market, wall_ns) as host:
         summary = await Recorder(config(tmp_path, host, seconds=6.0, rotate_s=1.0)).run(asyncio.Event())
     assert summary["connections"] >= 2
     assert len(summary["files"]) > summary["connections"]

@@ -25,7 +25,7 @@ from tests.streaming.test_exchange_market import naive_kline
 
 MINUTE = 60 * SECOND_NS
 HOUR_MS = 3_600_000
-SPEED = 40.0
+SPEED = 20.0
 NOW = 1_795_000_020 * SECOND_NS + 17 * SECOND_NS + 123_456_789  # 17 s into a minute
 BTC = {"symbol": "BTCUSDT"}
 
