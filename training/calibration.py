@@ -3,7 +3,8 @@
 Volatility: one factor per horizon so that mean(y² / f²) = 1. Band: conformal shift so that 10 % fall below and 10 %
 above. Chances: Platt's logistic map (Platt 1999). Edges: slope 1 through the origin. λ(age): what is left of the
 direction's skill when the row behind it is `age` old, measured by forecasting from older rows. Direction, flat minutes,
-edges and λ are fitted on `TrainingSet.weighing`, from whose days no model has learnt; the rest on the whole part.
+edges and λ are fitted on `TrainingSet.weighing`, days that taught no model but a stack's few weights; the rest on the
+whole part. Where that leaves one day, no edge is certain and none is used.
 
 Rows count by their recency, half at every `HALF_LIFE_DAYS` before the newest: markets change their level, and the model
 is used after the end of the data, but a crash a year ago still says how the risk score behaves in one.
@@ -23,13 +24,12 @@ from feature_repo.grid import Floats, Ints
 from training.dataset import TrainingSet
 from training.edge import STEEPEST, STEEPEST_15, EdgeSlope, edge_slope
 from training.fitting import BAND, raw_outputs
-from training.forecaster import CHANCES, Forecaster, Raw, edge_bps
+from training.forecaster import CHANCES, OF_DIRECTION, Forecaster, Raw, edge_bps
 from training.targets import HORIZONS
 
 AGES_MIN = (0, 1, 2, 3, 4, 5)
 RETURN_COVERAGE = 0.80
 HALF_LIFE_DAYS = 180.0
-OF_DIRECTION = CHANCES[:2]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Calibration:
     """Of the return over 15 minutes; at most 2√15 is used."""
     edge_slope_15m_free: float
     edge_slope_15m_error: float
+    direction_rows: int
+    """Of `rows`, those that direction, edges and λ were fitted on."""
 
 
 def calibrate(model: Forecaster, table: TrainingSet) -> Calibration:
@@ -65,7 +67,8 @@ def calibrate(model: Forecaster, table: TrainingSet) -> Calibration:
     factors = volatility_factors(raw, table, at, weight)
     shift = _band_shift(raw, table, at, weight)
     # What is NaN is left out by every fit below.
-    raw.logits_BC[torch.from_numpy(~np.isin(at, table.weighing())), : len(OF_DIRECTION)] = torch.nan
+    untaught = np.isin(at, table.weighing())
+    raw.logits_BC[torch.from_numpy(~untaught), : len(OF_DIRECTION)] = torch.nan
     platt = {name: platt_fit(_logits(raw, name), table.targets[name][at], weight) for name in CHANCES}
     platt["up"] = (max(platt["up"][0], 0.0), platt["up"][1])
     model.ln_scale_K.copy_(torch.from_numpy(np.log(factors)))
@@ -79,7 +82,7 @@ def calibrate(model: Forecaster, table: TrainingSet) -> Calibration:
         factors.tolist(), shift.tolist(), {name: list(pair) for name, pair in platt.items()},
         float(model.edge_slope), edge.slope, edge.standard_error, staleness(_logits(raw, "up"), table, at), bounds[1],
         {str(h): b for h, b in zip(HORIZONS, bounds, strict=True)}, len(at), HALF_LIFE_DAYS,
-        float(model.edge_slope_15), edge_15.slope, edge_15.standard_error,
+        float(model.edge_slope_15), edge_15.slope, edge_15.standard_error, int(untaught.sum()),
     )
 
 
@@ -146,7 +149,8 @@ def staleness(up_logit: Floats, table: TrainingSet, at: Ints) -> dict[str, Any]:
         "age_s": [60 * age for age in AGES_MIN], "lambda": np.minimum.accumulate([1.0, *relative]).tolist(),
         "slopes": slopes,
         "rule": "p' = 1/2 + lambda(age) (p - 1/2), linear between ages, 0 beyond the last age",
-        "measured_on": "calibration part: the outcome of a minute regressed on the forecast of a row that much older",
+        "measured_on": "every other day of the calibration part: the outcome of a minute regressed on the forecast of "
+                       "a row that much older",
     }
 
 

@@ -72,9 +72,11 @@ Every figure is in `meta.json`; what was tried is in `docs/experiments.md`.
 KINDS = {
     "transformer": "A Transformer of {parameters:,} parameters over 64 minutes that corrects a HAR volatility forecast",
     "lstm": "An LSTM of {parameters:,} parameters over 64 minutes that corrects a HAR volatility forecast",
-    "stack": "A stack of {members} ({parameters:,} parameters), weighted per head",
+    "stack": "A stack of {members} ({parameters:,} parameters), weighted per head; direction also learns from every "
+             "other day of the calibration part",
     "gradient_boosting": "Gradient boosting of what HAR misses", "random_forest": "Random forests of what HAR misses",
-    "recent_direction": "Gradient boosting of direction by recent days, HAR for volatility",
+    "recent_direction": "Gradient boosting of direction that forgets and also learns from every other day of the "
+                        "calibration part; HAR for volatility",
     "logistic": "Logistic regressions, and a ridge regression of what HAR misses",
     "isolation_forest": "An isolation forest for risk and spikes, HAR for volatility", "har": "HAR (Corsi 2009)",
     "ewma": "An exponentially weighted average of squared returns", "reversal": "Reversal of the last minute, and HAR",
@@ -123,9 +125,14 @@ def statement(meta: Scores) -> str:
 
 
 def _kind(meta: Scores) -> str:
-    """What it is; a stack names its members."""
-    heads = list(meta.get("stack_weights", {}).values())
-    members = ", ".join(name.replace("_", " ") for name in heads[0]) if heads else "several models"
+    """What it is; a stack names its members, and which of them direction is asked of."""
+    weights = [meta.get("stack_weights", {}).get(head, {}) for head in ("volatility_15", "up")]
+    of_volatility, of_direction = (
+        ", ".join(name.replace("_", " ") for name, weight in of_head.items() if weight) for of_head in weights
+    )
+    members = of_volatility or "several models"
+    if of_direction != of_volatility:
+        members += f", for direction of {of_direction}"
     return KINDS.get(meta["kind"], str(meta["kind"])).format(parameters=meta["fit"]["parameters"], members=members)
 
 

@@ -37,7 +37,8 @@ PURGE_NS = max(HORIZONS) * MINUTE_NS
 CUTS = "minutes after the embargo/v2"
 """Names the rule of `Windows.between`; part of the identity of a set."""
 CALIBRATION_SHARE = 0.15
-"""Of the rows that a test leaves: the last of them stop the fit, choose the seed and calibrate."""
+"""Of the rows that a test leaves: the last of them stop the fit, choose the seed and calibrate (and teach direction by
+recency, every other day)."""
 MIN_KNOWN = 0.8
 """A sequence with more than 20 % masked is tier 3 at best: not trained on, not scored."""
 RULES: Mapping[str, Any] = {
@@ -199,17 +200,23 @@ class TrainingSet:
         return np.asarray(at[(self.close_ns[at] // MINUTE_NS) % stride == offset % stride])
 
     def stopping(self, stride: int = 1) -> Ints:
-        """Rows that stop a fit: of the calibration part every other day, from its first. Of one day alone, all."""
+        """Rows that stop a fit: of the calibration part every other day, from its first. Of one day alone, all.
+
+        They teach `recent_direction`, too, and nothing else.
+        """
         return self._every_other_day(0, stride)
 
     def weighing(self, stride: int = 1) -> Ints:
-        """The calibration part's other days: a stack weighs its members on rows that stopped none of them."""
+        """The calibration part's other days, which have neither taught nor stopped any member of a stack: they weigh
+        the members, and direction is calibrated on them."""
         return self._every_other_day(1, stride)
 
     def _every_other_day(self, which: int, stride: int) -> Ints:
-        at = self.part("calibration", stride)
-        days = np.unique(self.days(at), return_inverse=True)[1]  # as they follow: a hole may swallow every other one
-        return at if days.max() == 0 else np.asarray(at[days % 2 == which])
+        at = self.part("calibration")
+        # As they follow: a hole may swallow every other one. Before thinning, which may leave nothing of a day.
+        days = np.unique(self.days(at), return_inverse=True)[1]
+        at = at if days.max() == 0 else at[days % 2 == which]
+        return np.asarray(at[(self.close_ns[at] // MINUTE_NS) % stride == 0])
 
     def sequences(self, at: Ints) -> Singles:
         """The model's input at positions (N,): (N, 64, F), oldest first, NaN = masked."""

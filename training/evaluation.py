@@ -76,8 +76,6 @@ class Request:
     baselines: bool = False
     train_files: Sequence[str | Path] = ()
     seed: int = 0
-    stride: int = 3
-    """Minutes between the rows that baselines are fitted on."""
     trees: int = 400
 
 
@@ -92,7 +90,7 @@ def evaluate_bars(settings: Settings, request: Request, say: Say) -> Judged:
     table, at = _asked(bars, request)
     say(f"{len(at):,} minutes to score")
     history, where = _history(settings, request, bars, meta, say)
-    config = FitConfig(seed=request.seed, stride=request.stride, trees=request.trees)
+    config = FitConfig(seed=request.seed, trees=request.trees)
     # HAR alone, the reference, where baselines were not asked for.
     names = BASELINES if request.baselines else ("har",)
     rivals = fit_rivals(names, history, config, meta["ood"], say) if history is not None else {}

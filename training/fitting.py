@@ -57,6 +57,11 @@ class FitConfig:
     trees: int = 400
     """Of boosting, per output, at most."""
 
+    @property
+    def tabular_stride(self) -> int:
+        """Minutes between the training rows of a tabular model: about as many rows as a network's epochs see."""
+        return max(1, self.stride // self.epochs)
+
 
 @dataclass(frozen=True)
 class Fitted:

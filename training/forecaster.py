@@ -34,7 +34,8 @@ OUTPUTS = (
     "spike_prob", "risk_score", "expected_edge_bps", "spike_prob_5m", "spike_prob_60m", "expected_edge_15m_bps",
 )
 """`spike_prob` is that of 15 minutes, `expected_edge_bps` that of one. What comes later is added at the end."""
-CHANCES = ("up", "flat", "spike_5", "spike", "spike_60", "risk")
+OF_DIRECTION = ("up", "flat")
+CHANCES = (*OF_DIRECTION, "spike_5", "spike", "spike_60", "risk")
 """Targets that are chances, in the order of `Raw.logits_BC`."""
 FLOOR = 1e-5
 """Volatilities below 0.1 bp per √minute (a market that stood still) count as that: a logarithm has no bottom."""

@@ -16,10 +16,10 @@ from typing import Literal
 
 from feature_repo.progress import step
 from training import tabular
-from training.calibration import OF_DIRECTION, calibrate
+from training.calibration import calibrate
 from training.dataset import TrainingSet
 from training.fitting import FitConfig, Fitted, fit
-from training.forecaster import Forecaster
+from training.forecaster import OF_DIRECTION, Forecaster
 from training.model import Lstm, Network, Transformer
 from training.stack import HEADS, Stack, fit_stack
 from training.tabular import Budget
@@ -49,11 +49,12 @@ class Member:
     """For which it is asked."""
 
 
-LEVELS = tuple(head for head in HEADS if head not in OF_DIRECTION)
+OF_VOLATILITY = tuple(head for head in HEADS if head not in OF_DIRECTION)
+"""Volatilities, spikes and risk."""
 STACKED: Mapping[str, Member] = {
     "gradient_boosting": Member("gradient_boosting"),
     "recent_direction": Member("recent_direction", heads=OF_DIRECTION),
-    "transformer": Member("transformer", heads=LEVELS), "transformer_2": Member("transformer", 1, LEVELS),
+    "transformer": Member("transformer", heads=OF_VOLATILITY), "transformer_2": Member("transformer", 1, OF_VOLATILITY),
 }
 MODELS: Mapping[str, Learner] = {
     "stack": Learner(None),
@@ -86,8 +87,7 @@ def fit_model(name: str, table: TrainingSet, config: FitConfig) -> Fitted:
         return fit(table, config, NETWORKS[name])
     began = time.monotonic()
     step(f"fitting {name}, seed {config.seed}")
-    # Every minute that a network's epochs would have shown it.
-    budget = Budget(seed=config.seed, stride=max(1, config.stride // config.epochs), trees=config.trees)
+    budget = Budget(seed=config.seed, stride=config.tabular_stride, trees=config.trees)
     model = MODELS[name].fit(table, budget)  # type: ignore[misc]
     return Fitted(model, [], time.monotonic() - began)  # type: ignore[arg-type]
 

@@ -36,7 +36,7 @@ evenly, one that is worse by tenths is left out (docs/experiments.md, 11)."""
 
 
 class Stack(Forecaster):
-    """Members by name. Those with trees read the same inputs: they were fitted on the same rows."""
+    """Members by name. Those with trees read the same inputs, relative to the same HAR."""
 
     def __init__(self, members: Mapping[str, Forecaster], asked: Mapping[str, Sequence[str]] | None = None) -> None:
         first = next(iter(members.values()))
@@ -81,6 +81,7 @@ def usual_weights(asked: Sequence[Sequence[str]]) -> Tensor:
     [[0.5, 0.5, 1.0], [0.0, 0.5, 0.0], [0.5, 0.0, 0.0]]
     """
     asked_MO = torch.tensor([[head in heads for head in HEADS] for heads in asked], dtype=torch.float32)
+    assert asked_MO.any(dim=0).all(), "each head is somebody's"
     return asked_MO / asked_MO.sum(dim=0)
 
 
@@ -101,14 +102,14 @@ def fit_stack(
     at = table.weighing(stride)
     stack = Stack(members, asked)
     answers_MNO = torch.stack([mixable(each, raw_outputs(each, table, at)) for each in members.values()])
-    stack.weights_MO.copy_(_weights(answers_MNO, stack.weights_MO.clone(), table, at))
+    stack.weights_MO.copy_(_weights(answers_MNO, stack.weights_MO, table, at))
     return stack
 
 
 def _weights(answers_MNO: Tensor, usual_MO: Tensor, table: TrainingSet, at: Ints) -> Tensor:
     """Softmax weights, (M, O), that minimise each head's own loss; they start at the usual ones and stay near them."""
     y_NO = torch.from_numpy(outcomes(table, at)).float()
-    known_NO = torch.isfinite(y_NO) & torch.isfinite(answers_MNO).all(dim=0)
+    known_NO = torch.isfinite(y_NO) & (torch.isfinite(answers_MNO) | (usual_MO == 0).unsqueeze(1)).all(dim=0)
     answers_MNO, y_NO = torch.nan_to_num(answers_MNO), torch.where(known_NO, y_NO, torch.ones_like(y_NO))
     count_O = known_NO.sum(dim=0).clamp_min(1)
     free_MO = torch.log(usual_MO).requires_grad_()

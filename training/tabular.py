@@ -1,4 +1,4 @@
-"""Tabular models behind the forecaster's interface: HAR, EWMA, reversal, linear, boosting, forest, isolation forest.
+"""Tabular models behind the forecaster's interface: HAR, EWMA, reversal, linear, trees of several kinds.
 
     model = fit_boosting(table, Budget(seed=0))       # every fit: (table, budget) → an uncalibrated Forecaster
 
@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from feature_repo.contracts import DAY_NS, MINUTE_NS
 from feature_repo.grid import Floats, Ints
 from feature_repo.progress import step
 from training.baselines import HALF_LIVES, LAG_FLOOR, Har, Reversal, ln_lags
-from training.calibration import OF_DIRECTION, recency
-from training.dataset import TrainingSet
-from training.forecaster import CHANCES, CLIP, FLOOR, Columns, Forecaster, Raw, bar_columns
+from training.calibration import recency
+from training.dataset import PURGE_NS, TrainingSet
+from training.forecaster import CHANCES, CLIP, FLOOR, OF_DIRECTION, Columns, Forecaster, Raw, bar_columns
 from training.metrics import qlike
 from training.targets import HORIZONS
 from training.trees import Singles, Tree, TreeBank
@@ -33,7 +34,7 @@ F = TypeVar("F", bound=Forecaster)
 HALF_BAND = 0.5
 """The band's half-width in logs before calibration, which moves both ends."""
 BATCH = 8192
-RECENT_TREES, RECENT_HALF_LIFE_DAYS = 120, 720.0
+RECENT_TREES = 120
 """Of direction by recency, per output."""
 
 
@@ -48,6 +49,8 @@ class Budget:
     """Of boosting per output, at most; it stops when the calibration part no longer gains."""
     patience: int = 20
     learning_rate: float = 0.05
+    half_life_days: float = 720.0
+    """Of a row's weight in direction by recency."""
 
 
 class HarForecaster(Forecaster):
@@ -142,7 +145,7 @@ class RecentForecaster(HarForecaster):
 
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
         raw = self.plain(sequence_BLF, context_B1, self.ln_f(sequence_BLF), trees_BT)
-        return replace(raw, logits_BC=torch.cat([trees_BT, raw.logits_BC[:, 2:]], dim=1))
+        return replace(raw, logits_BC=torch.cat([trees_BT, raw.logits_BC[:, len(OF_DIRECTION):]], dim=1))
 
 
 class IsolationForecaster(HarForecaster):
@@ -259,20 +262,23 @@ def fit_boosting(table: TrainingSet, budget: Budget) -> Forecaster:
 
 
 def fit_recent(table: TrainingSet, budget: Budget) -> Forecaster:
-    """Boosting of direction alone, where a day counts half as much as one `RECENT_HALF_LIFE_DAYS` later: bounces become
+    """Boosting of direction alone, where a day counts half as much as one `half_life_days` later: bounces become
     momentum within years (docs/experiments.md, 11). It learns from the days that stop the other fits, too, for they are
     the newest; a fixed number of trees, so that no days stop its own.
     """
-    at = np.concatenate([table.part("train", budget.stride),
-                         np.setdiff1d(table.stopping(budget.stride), table.weighing(budget.stride))])
+    late = np.setdiff1d(table.stopping(budget.stride), table.weighing(budget.stride))
+    # Returns of a day that calibrates reach into the first minutes of the next.
+    late = late[(table.close_ns[late] - MINUTE_NS) % DAY_NS >= PURGE_NS]
+    at = np.concatenate([table.part("train", budget.stride), late])
     model = with_har(RecentForecaster(bar_columns()), table, budget)
-    x, weight = tabular(model, table, at), recency(table.close_ns[at], RECENT_HALF_LIFE_DAYS)
+    x, weight = tabular(model, table, at), recency(table.close_ns[at], budget.half_life_days)
     members: list[Any] = []
     for name in OF_DIRECTION:
         step(f"direction by recency, seed {budget.seed}", len(members), len(OF_DIRECTION))
         known, y = _known(table, at, name)
         plain = _classifier(budget, max_iter=min(RECENT_TREES, budget.trees), early_stopping=False)
         members.append(_fitted(plain, x[known], y, sample_weight=weight[known]))
+    step(f"direction by recency, seed {budget.seed}", len(OF_DIRECTION), len(OF_DIRECTION))
     model.bank = TreeBank.of_boosting(members)
     return model
 

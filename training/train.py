@@ -74,7 +74,7 @@ class TrainConfig:
     """One training run."""
 
     quick: bool = False
-    """A minute instead of ten: one seed, two epochs, every 15th minute, few days."""
+    """A minute instead of ten: one seed, two epochs of every fifth minute, few days."""
     simulated: bool = False
     """Learn from a market that is not real; never the default registry's champion."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -213,13 +213,13 @@ def _bars(settings: Settings, config: TrainConfig) -> MinuteBars:
 
 
 def _best_of(candidates: list[Fitted], table: TrainingSet) -> Fitted:
-    return min(candidates, key=lambda c: mean_loss(c.model, table, table.stopping(5)))
+    return min(candidates, key=lambda c: mean_loss(c.model, table, table.weighing(5)))
 
 
 def seed_scores(fitted: Fitted, table: TrainingSet) -> dict[str, float]:
     """How much the seed matters: scores of one fit on the test part, taken after the choice was made."""
     # Every test minute: the AUC of direction on every 5th was 0.493 to 0.517, by which minute of five one took.
-    tune, at = table.stopping(5), table.part("test")
+    tune, at = table.weighing(5), table.part("test")
     found = {"calibration_loss": mean_loss(fitted.model, table, tune), "seconds": fitted.seconds}
     if not len(at):
         return found
@@ -275,7 +275,8 @@ def _facts(
             "span": [_iso(int(table.rows.close_ns.min())), _iso(int(table.rows.close_ns.max()))],
         },
         "training_window": [_iso(ns) for ns in table.window("train")],
-        "fit": {**asdict(config.fitting(config.seeds[0])), "seeds": list(config.seeds), "history": fitted.history,
+        "fit": {**asdict(config.fitting(config.seeds[0])), "tabular_stride": config.fitting(0).tabular_stride,
+                "seeds": list(config.seeds), "history": fitted.history,
                 "parameters": sum(p.numel() for p in fitted.model.parameters())},
     }
 

@@ -45,6 +45,11 @@ class Tree:
         return np.asarray(self.left == np.arange(len(self.left)))
 
 
+_ROOT = np.zeros(1, dtype=np.int64)
+NOTHING = Tree(_ROOT, np.zeros(1), _ROOT, _ROOT, np.ones(1, dtype=np.bool_), np.zeros((1, 1)), (0,))
+"""A leaf that adds nothing: a bank has a tree."""
+
+
 @dataclass(frozen=True)
 class TreeBank:
     """Trees whose leaves add up, output by output."""
@@ -93,6 +98,7 @@ class TreeBank:
     def of_boosting(cls, members: Sequence[Any]) -> TreeBank:
         """scikit-learn's histogram boosting, one output each: a regressor's raw prediction, a classifier's logit."""
         trees = [_boosted(stage[0].nodes, t) for t, m in enumerate(members) for stage in m._predictors]  # noqa: SLF001
+        trees = trees or [NOTHING]
         base = np.array([float(np.ravel(m._baseline_prediction)[0]) for m in members])  # noqa: SLF001
         return cls(tuple(trees), base, int(members[0].n_features_in_))
 

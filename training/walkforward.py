@@ -61,8 +61,8 @@ from training.targets import HORIZONS, LABELS
 Say = Callable[[str], None]
 Found = dict[str, Any]
 ONE_SEED = ("har", "ewma", "reversal", "logistic", "gradient_boosting", "random_forest", "recent_direction")
-"""One seed says all: fits without chance (boosting draws the 200,000 rows that say where its bins lie), and a forest,
-whose hundred trees average their draws."""
+"""One seed says all: of fits without chance, of boosting, which draws only the rows that say where its bins lie, and of
+a forest, whose hundred trees average their draws."""
 REFERENCES = ("har", "gradient_boosting")
 Task = tuple[int, int, str]
 """Seed, block, model: in this order, so that what stands when it is stopped is whole for the first seeds."""
@@ -85,7 +85,7 @@ class Plan:
     """Processes, each with blocks of its own."""
 
     def config(self, seed: int) -> FitConfig:
-        """Every model's budget: the same rows, the same calibration part to stop by."""
+        """Every model's budget: the same rows, the same days to stop by."""
         quick = {"epochs": 1, "stride": 10, "batch": 256, "trees": 30} if self.quick else {}
         return replace(FitConfig(seed=seed), **quick)
 

@@ -81,10 +81,10 @@ def test_nothing_of_the_stretch_is_learnt_from_and_har_stands_beside(tmp_path: P
     gap = np.where(np.arange(len(bars.close_ns)) < 14 * 1440, 0, 5 * DAY_NS)
     path = bar_file(tmp_path, replace(bars, close_ns=bars.close_ns + gap))
     at = int(bars.close_ns[0]) - MINUTE_NS + 28 * DAY_NS
-    found = run(Crash([str(path)], FORM, at, at + DAY_NS), "logistic", FitConfig(stride=5), silent)
+    found = run(Crash([str(path)], FORM, at, at + DAY_NS), "logistic", FitConfig(), silent)
     assert parse_time(found["windows"]["calibration"][1]) < at - 9 * DAY_NS, "the stretch begins nine days before"
     assert parse_time(found["windows"]["test"][0]) > at - 9 * DAY_NS
     assert len(found["crash"]["hours"]) == 24
     assert set(found["har"]["model_minus_it"]) == {"auc_risk", "brier_risk", "log_loss_risk"}
     assert text(found).count("\n") == 1 + 24
-    assert "har" not in run(Crash([str(path)], FORM, at, at + DAY_NS), "har", FitConfig(stride=5), silent)
+    assert "har" not in run(Crash([str(path)], FORM, at, at + DAY_NS), "har", FitConfig(), silent)

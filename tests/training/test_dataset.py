@@ -149,6 +149,15 @@ def test_days_that_stop_a_fit_weigh_no_member(table: TrainingSet) -> None:
     assert len(np.unique(table.days(stop))) >= 2
     assert not set(table.days(stop)) & set(table.days(weigh))
     assert sorted([*stop, *weigh]) == table.part("calibration").tolist()
+    # Of the first day one minute is left, which no stride but the first takes: the others keep their places.
+    first = int(table.days(stop)[0])
+    alone = int(stop[np.flatnonzero((table.close_ns[stop] // 60_000_000_000) % 30 == 1)[0]])
+    stub = replace(table, parts=np.where((table.parts == 1) & (table.days(np.arange(len(table.parts))) == first)
+                                         & (np.arange(len(table.parts)) != alone), -1, table.parts))
+    assert alone in stub.stopping()
+    for stride in (2, 3, 5, 10):
+        assert set(stub.days(stub.stopping(stride))) == set(stub.days(stub.stopping())) - {first}
+        assert set(stub.days(stub.weighing(stride))) == set(stub.days(stub.weighing()))
     first = int(table.days(stop)[0])
     short = replace(table, parts=np.where((table.parts == 1) & (table.close_ns <= (first + 1) * DAY_NS), 1, -1))
     assert short.stopping().tolist() == short.weighing().tolist() == short.part("calibration").tolist(), "of one day"

@@ -226,7 +226,7 @@ def test_every_verb_that_fits_keeps_its_sets(settings: Settings, bars: MinuteBar
     asked = crash.Crash([path], FORM, at, at + DAY_NS // 2)
     gap = replace(bars, close_ns=bars.close_ns + np.where(np.arange(len(bars.close_ns)) < 14 * 1440, 0, 2 * DAY_NS))
     bar_file(tmp_path, gap)
-    of_crash = crash.run(asked, "har", FitConfig(stride=5), silent, keeper("crash"))["set"]
+    of_crash = crash.run(asked, "har", FitConfig(), silent, keeper("crash"))["set"]
     bar_file(tmp_path, bars)
     plain = ablation.Ablation([path], FORM, "gradient_boosting", blocks=1, days=3, quick=True)
     ablation.run(plain, tmp_path / "ablation", silent, keeper("ablation"))

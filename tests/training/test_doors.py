@@ -144,7 +144,7 @@ def test_a_model_of_files_is_found_by_name_and_scored_beside_baselines_of_its_ow
         resolve(settings, "nobody")
 
     monkeypatch.setattr(evaluation, "BASELINES", ("har", "logistic", "reversal"))
-    asked = Request(made["folder"], [path], FORM, until + DAY_NS, baselines=True, stride=5, trees=20)
+    asked = Request(made["folder"], [path], FORM, until + DAY_NS, baselines=True, trees=20)
     report, scored, others = evaluate_bars(settings, asked, silent)
     assert set(report) >= {"direction", "volatility", "spike", "risk", "intervals", "pnl", "baselines", "red_flags"}
     assert {*report["direction"]} >= {"accuracy", "auc", "brier", "ece"}

@@ -66,7 +66,9 @@ def test_forecasts_are_unbiased_where_they_were_calibrated(calibrated, table: Tr
         assert found[output][known].mean() == pytest.approx(outcome[known].mean(), abs=0.02)
 
 
-@pytest.mark.parametrize("name", ["gradient_boosting", "random_forest", "isolation_forest", "logistic"])
+@pytest.mark.parametrize(
+    "name", ["gradient_boosting", "recent_direction", "random_forest", "isolation_forest", "logistic"],
+)
 def test_two_fits_with_one_seed_are_equal(table: TrainingSet, name: str) -> None:
     at = table.part("test", 20)
     first, second = (raw_outputs(fit_model(name, table, CONFIG).model, table, at) for _ in range(2))

@@ -10,14 +10,14 @@ import torch
 
 from feature_repo.grid import Ints
 from tests.training.conftest import CONFIG, Calibrated
-from training import tabular
-from training.calibration import OF_DIRECTION, calibrate
+from training.calibration import calibrate
 from training.dataset import TrainingSet
 from training.fitting import raw_outputs
-from training.forecaster import CHANCES
+from training.forecaster import CHANCES, OF_DIRECTION
 from training.metrics import auc
-from training.models import LEVELS, STACKED, fit_model
+from training.models import OF_VOLATILITY, STACKED, fit_model
 from training.stack import HEADS
+from training.tabular import Budget, fit_recent
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -29,8 +29,8 @@ def flipped(table: TrainingSet, at: Ints) -> TrainingSet:
     return replace(table, targets=table.targets | {"up": up})
 
 
-def ln_odds_up(table: TrainingSet) -> np.ndarray:
-    model = fit_model("recent_direction", table, CONFIG).model
+def ln_odds_up(table: TrainingSet, **budget: float) -> np.ndarray:
+    model = fit_recent(table, Budget(seed=1, stride=8, trees=30, **budget))  # type: ignore[arg-type]
     return np.asarray(raw_outputs(model, table, table.part("test", 5)).logits_BC[:, 0])
 
 
@@ -40,9 +40,7 @@ def test_it_learns_from_the_days_that_stop_others_and_not_from_those_that_calibr
     assert not np.array_equal(ln_odds_up(flipped(table, table.stopping())), first)
 
 
-def test_a_regime_that_has_ended_is_forgotten_at_its_half_life(
-    table: TrainingSet, monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_regime_that_has_ended_is_forgotten_at_its_half_life(table: TrainingSet) -> None:
     """Up follows the last minute's fall in the older three quarters of what is learnt, and its rise in the newest."""
     last = np.nan_to_num(table.values_MF[:, 0])
     at = table.part("train")
@@ -50,15 +48,19 @@ def test_a_regime_that_has_ended_is_forgotten_at_its_half_life(
     up[at[: 3 * len(at) // 4]] = 1.0 - up[at[: 3 * len(at) // 4]]
     changing = replace(table, targets=table.targets | {"up": up})
     judged = table.part("test", 5)
-    found = {}
-    for days in (1.0, 1000.0):
-        monkeypatch.setattr(tabular, "RECENT_HALF_LIFE_DAYS", days)
-        found[days] = auc(up[judged], ln_odds_up(changing))
-    assert found[1.0] > 0.9
-    assert found[1000.0] < 0.5
+    assert auc(up[judged], ln_odds_up(changing, half_life_days=1.0)) > 0.9
+    assert auc(up[judged], ln_odds_up(changing, half_life_days=1000.0)) < 0.5
 
 
-def test_direction_is_calibrated_on_days_that_taught_no_model(table: TrainingSet) -> None:
+def test_a_market_that_only_rises_teaches_a_constant(table: TrainingSet) -> None:
+    known = np.isfinite(table.targets["flat"])
+    risen = {"up": np.where(known, 1.0, np.nan), "flat": np.where(known, 0.0, np.nan)}
+    odds = ln_odds_up(replace(table, targets=table.targets | risen))
+    assert np.unique(odds).size == 1
+    assert odds[0] > 5
+
+
+def test_direction_is_calibrated_on_days_that_taught_no_member(table: TrainingSet) -> None:
     model = fit_model("gradient_boosting", table, CONFIG).model
     plain = calibrate(model, table)
     assert calibrate(model, flipped(table, np.setdiff1d(table.stopping(), table.weighing()))) == plain
@@ -67,7 +69,7 @@ def test_direction_is_calibrated_on_days_that_taught_no_model(table: TrainingSet
 
 def test_a_stack_asks_trees_for_direction_and_networks_for_the_rest(calibrated: Calibrated, table: TrainingSet) -> None:
     stack = calibrated("stack")
-    assert set(LEVELS) | set(OF_DIRECTION) == set(HEADS)
+    assert set(OF_VOLATILITY) | set(OF_DIRECTION) == set(HEADS)
     for head, shares in stack.shares().items():
         asked = {name for name, member in STACKED.items() if head in member.heads}
         assert {name for name, weight in shares.items() if weight > 0} == asked, head
