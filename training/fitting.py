@@ -52,7 +52,8 @@ class FitConfig:
     mask_rows: float = 0.1
     """Share of training sequences whose oldest part is masked: the model must bear a cold start."""
     threads: int = 1
-    """One: sums over several threads round differently elsewhere, and on a busy machine they wait on each other."""
+    """Of networks and trees. One: sums over several threads round differently elsewhere, and on a busy machine they
+    wait on each other: boosting took ten times as long there."""
     seed: int = 0
     trees: int = 400
     """Of boosting, per output, at most."""

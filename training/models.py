@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from threadpoolctl import threadpool_limits
+
 from feature_repo.progress import step
 from training import tabular
 from training.calibration import calibrate
@@ -88,7 +90,8 @@ def fit_model(name: str, table: TrainingSet, config: FitConfig) -> Fitted:
     began = time.monotonic()
     step(f"fitting {name}, seed {config.seed}")
     budget = Budget(seed=config.seed, stride=config.tabular_stride, trees=config.trees)
-    model = MODELS[name].fit(table, budget)  # type: ignore[misc]
+    with threadpool_limits(config.threads):
+        model = MODELS[name].fit(table, budget)  # type: ignore[misc]
     return Fitted(model, [], time.monotonic() - began)  # type: ignore[arg-type]
 
 
