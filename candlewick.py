@@ -42,13 +42,14 @@ def spread(arguments: list[str], name: str = "--frames") -> list[str]:
 
 
 def main() -> None:
-    """Run the command line; what we raise on purpose is one line: exit 2 for bad input, 1 for what failed."""
+    """Run the command line; what we raise on purpose, and what the system refuses, is one line: exit 2 for bad input, 1
+    for what failed."""
     from feature_repo.contracts import CandlewickError
 
     os.environ.setdefault("DO_NOT_TRACK", "1")
     try:
         app(spread(spread(spread(sys.argv[1:]), "--bars"), "--train-bars"))
-    except (ValueError, CandlewickError) as error:
+    except (ValueError, CandlewickError, OSError) as error:
         if os.environ.get("CANDLEWICK_LOG_LEVEL") == "debug":
             raise
         typer.echo(f"candlewick: {error}", err=True)

@@ -23,7 +23,9 @@ OneSymbol = Annotated[str | None, typer.Option("--symbol", help="Default: all th
 
 @app.command()
 def backfill(
-    days: Annotated[int, typer.Option(min=1, help="Without times: whole days of minute bars, up to now.")] = 30,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Without times: whole days of minute bars, up to now; default: 30."),
+    ] = None,
     start: From = None,
     end: To = None,
     source: ToldOrContext = "klines",
@@ -42,15 +44,16 @@ def backfill(
 
     settings = control.with_venue(load_settings())
     if features:
-        if source != "klines" or frames:
-            raise ValueError("--features: expected neither --source nor --frames; rows are made of the bars held")
+        if source != "klines" or frames or days is not None or interval != "1m":
+            raise ValueError("--features: expected none of --source, --frames, --days and --interval; rows are made of "
+                             "the bars held from --from to --to")
         show(mend_verbs.backfill_features(settings, followed(settings, symbol), start, end), as_json)
         return
     if source == "context":
         show(mend_verbs.backfill_context(settings, followed(settings, symbol), start, end), as_json)
         return
     asked = mend_verbs.asked(followed(settings, symbol), start, end, source, frames or (), interval)
-    show(mend_verbs.backfill(settings, asked, days), as_json)
+    show(mend_verbs.backfill(settings, asked, 30 if days is None else days), as_json)
 
 
 @app.command()

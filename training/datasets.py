@@ -110,13 +110,19 @@ def kept(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _of_meta(path: Path) -> dict[str, Any]:
-    """What a model says of its set; the arrays' digest is not known."""
-    meta = json.loads(path.read_text())
-    made = meta["dataset"]
-    return {"identity": made["identity"], "recipe": _recipe_of(meta).as_dict(), "content": made["content"],
-            "arrays": None, "symbol": meta["symbol"], "source": meta["source"], "feature_set": meta["feature_set"],
-            "labels": meta["labels"], "features": meta["features"], "counts": made["counts"],
-            "commit": meta.get("commit", "")}
+    """What a model says of its set; the arrays' digest is not known. Raises `ValueError` for a file that says none."""
+    try:
+        meta = json.loads(path.read_text())
+        made = meta["dataset"]
+        return {"identity": made["identity"], "recipe": _recipe_of(meta).as_dict(), "content": made["content"],
+                "arrays": None, "symbol": meta["symbol"], "source": meta["source"],
+                "feature_set": meta["feature_set"], "labels": meta["labels"], "features": meta["features"],
+                "counts": made["counts"], "commit": meta.get("commit", "")}
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path}: expected the meta.json of a model trained by candlewick, which says what set it learnt from; "
+            f"found {error!r}; move the folder elsewhere",
+        ) from error
 
 
 def _recipe_of(meta: dict[str, Any]) -> Recipe:

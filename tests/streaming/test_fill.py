@@ -275,7 +275,9 @@ def test_beside_a_stream_of_older_code_nothing_is_filled_in(stage: Path) -> None
 @pytest.mark.parametrize(("words", "reason"), [
     ([], "--features: expected --from and --to"),
     (["--from", "2024-01-01"], "--features: expected --from and --to"),
-    (["--from", "2024-01-01", "--to", "2024-01-02", "--source", "raw"], "expected neither --source nor --frames"),
+    (["--from", "2024-01-01", "--to", "2024-01-02", "--source", "raw"], "expected none of --source, --frames, --days"),
+    (["--from", "2024-01-01", "--to", "2024-01-02", "--days", "30"], "expected none of --source, --frames, --days"),
+    (["--from", "2024-01-01", "--to", "2024-01-02", "--interval", "5m"], "expected none of --source, --frames, --days"),
     (["--from", "2024-01-01", "--to", "2999-01-01"], "--to: expected a time at least 120 s ago"),
 ])
 def test_words_that_cannot_be_followed_are_refused(stage: Path, words: list[str], reason: str) -> None:

@@ -234,6 +234,31 @@ def test_a_model_that_nobody_knows_is_refused_in_both_forms(
     assert "expected a folder, or a model registered as nobody@champion, found neither" in capsys.readouterr().err
 
 
+def test_what_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+) -> None:
+    (tmp_path / "models" / "theirs" / "meta.json").mkdir(parents=True)  # a folder where a file is expected
+    monkeypatch.setenv("CANDLEWICK_RUN_DIR", str(tmp_path))
+    assert asked(monkeypatch, "dataset", "list") == 1
+    err = capsys.readouterr().err
+    assert "candlewick: [Errno 21] Is a directory" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "not JSON"])
+def test_a_model_of_somebody_else_is_named_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str,
+) -> None:
+    theirs = tmp_path / "models" / "theirs" / "meta.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text(text)
+    monkeypatch.setenv("CANDLEWICK_RUN_DIR", str(tmp_path))
+    assert asked(monkeypatch, "dataset", "list") == 2
+    err = capsys.readouterr().err
+    assert f"{theirs}: expected the meta.json of a model trained by candlewick" in err
+    assert "move the folder elsewhere" in err
+
+
 @pytest.mark.parametrize("verb", ["walkforward", "ablation", "crash"])
 def test_a_verb_that_fits_says_which_file_is_not_there(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
