@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import prometheus_client  # noqa: F401 before any test imports Feast, see `one_process`
 import pytest
+import structlog
 from hypothesis import settings as hypothesis_settings
 
 from feature_repo.settings import load_settings
@@ -94,3 +96,12 @@ def simulated_file(simulated_frames: list[Line], tmp_path_factory: pytest.TempPa
         for line in simulated_frames:
             writer.write(line)
     return path
+
+
+@pytest.fixture
+def every_log() -> Iterator[None]:
+    """Lines of all levels reach `capture_logs`, whatever level an earlier test's process was set up with."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)

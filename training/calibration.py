@@ -2,9 +2,9 @@
 
 Volatility: one factor per horizon so that mean(y² / f²) = 1. Band: conformal shift so that 10 % fall below and 10 %
 above. Chances: Platt's logistic map (Platt 1999). Edges: slope 1 through the origin. λ(age): what is left of the
-direction's skill when the row behind it is `age` old, measured by forecasting from older rows. Direction, flat minutes,
-edges and λ are fitted on `TrainingSet.weighing`, days that taught no model but a stack's few weights; the rest on the
-whole part. Where that leaves one day, no edge is certain and none is used.
+direction's skill when the row behind it is `age` old, measured by forecasting from older rows. Where direction has
+learnt from every other day of the part (`learns_late`), it, flat minutes, edges and λ are fitted on the other days.
+They taught no member but weigh a stack's; where that leaves one day, no edge is certain and none is used.
 
 Rows count by their recency, half at every `HALF_LIFE_DAYS` before the newest: markets change their level, and the model
 is used after the end of the data, but a crash a year ago still says how the risk score behaves in one.
@@ -67,7 +67,7 @@ def calibrate(model: Forecaster, table: TrainingSet) -> Calibration:
     factors = volatility_factors(raw, table, at, weight)
     shift = _band_shift(raw, table, at, weight)
     # What is NaN is left out by every fit below.
-    untaught = np.isin(at, table.weighing())
+    untaught = np.isin(at, table.weighing()) if model.learns_late else np.ones(len(at), dtype=np.bool_)
     raw.logits_BC[torch.from_numpy(~untaught), : len(OF_DIRECTION)] = torch.nan
     platt = {name: platt_fit(_logits(raw, name), table.targets[name][at], weight) for name in CHANCES}
     platt["up"] = (max(platt["up"][0], 0.0), platt["up"][1])
@@ -149,8 +149,8 @@ def staleness(up_logit: Floats, table: TrainingSet, at: Ints) -> dict[str, Any]:
         "age_s": [60 * age for age in AGES_MIN], "lambda": np.minimum.accumulate([1.0, *relative]).tolist(),
         "slopes": slopes,
         "rule": "p' = 1/2 + lambda(age) (p - 1/2), linear between ages, 0 beyond the last age",
-        "measured_on": "every other day of the calibration part: the outcome of a minute regressed on the forecast of "
-                       "a row that much older",
+        "measured_on": "calibration part, days that taught no member: the outcome of a minute regressed on the "
+                       "forecast of a row that much older",
     }
 
 

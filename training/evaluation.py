@@ -11,7 +11,7 @@ judge, of the test part of its own set (`judge_test_part`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,14 @@ class Request:
     baselines: bool = False
     train_files: Sequence[str | Path] = ()
     seed: int = 0
-    trees: int = 400
+    trees: int | None = None
+    """Of boosting, per output, at most; None: as the model was allowed."""
+
+
+def budget_of(meta: Mapping[str, Any]) -> FitConfig:
+    """What the model's own fit was allowed: baselines beside it get the same."""
+    own = {each.name for each in fields(FitConfig)}
+    return FitConfig(**{name: value for name, value in meta.get("fit", {}).items() if name in own})
 
 
 def evaluate_bars(settings: Settings, request: Request, say: Say) -> Judged:
@@ -90,7 +97,7 @@ def evaluate_bars(settings: Settings, request: Request, say: Say) -> Judged:
     table, at = _asked(bars, request)
     say(f"{len(at):,} minutes to score")
     history, where = _history(settings, request, bars, meta, say)
-    config = FitConfig(seed=request.seed, trees=request.trees)
+    config = replace(budget_of(meta), seed=request.seed, **({} if request.trees is None else {"trees": request.trees}))
     # HAR alone, the reference, where baselines were not asked for.
     names = BASELINES if request.baselines else ("har",)
     rivals = fit_rivals(names, history, config, meta["ood"], say) if history is not None else {}

@@ -100,6 +100,8 @@ class Forecaster(nn.Module):  # type: ignore[misc]
 
     bank: TreeBank | None = None
     """The model's decision trees, if it has any."""
+    learns_late: bool = False
+    """Whether its direction has learnt from `TrainingSet.stopping`, days of the calibration part."""
 
     def __init__(self, columns: Columns) -> None:
         super().__init__()

@@ -42,6 +42,7 @@ class Stack(Forecaster):
         first = next(iter(members.values()))
         super().__init__(first.columns)
         self.members = nn.ModuleDict(members)
+        self.learns_late = any(each.learns_late for each in members.values())
         self.register_buffer("weights_MO", usual_weights([(asked or {}).get(name, HEADS) for name in members]))
         grown = {name: each for name, each in members.items() if each.bank is not None}
         owner = next(iter(grown.values()), first)

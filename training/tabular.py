@@ -143,6 +143,8 @@ class TreeForecaster(HarForecaster):
 class RecentForecaster(HarForecaster):
     """Odds of a rise and of a flat minute, each a sum over trees; the rest as HAR."""
 
+    learns_late = True
+
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
         raw = self.plain(sequence_BLF, context_B1, self.ln_f(sequence_BLF), trees_BT)
         return replace(raw, logits_BC=torch.cat([trees_BT, raw.logits_BC[:, len(OF_DIRECTION):]], dim=1))

@@ -18,6 +18,8 @@ from streaming.lake import LakeWriter
 from streaming.slow_view import SlowView
 from tests.feature_repo.made_bars import Walk
 
+pytestmark = pytest.mark.usefixtures("every_log")
+
 HOUR = 480_000 * HOUR_NS
 Written = list[tuple[str, float | None, int]]
 

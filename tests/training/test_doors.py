@@ -150,7 +150,7 @@ def test_a_model_of_files_is_found_by_name_and_scored_beside_baselines_of_its_ow
     assert {*report["direction"]} >= {"accuracy", "auc", "brier", "ece"}
     assert set(report["volatility"]) == set(report["spike"]) == {"5", "15", "60"}
     assert (report["seen_in_training"], report["references_learnt_from"]) == (0, "--bars")
-    # The artefact is HAR, fitted on the same rows by the same rule: every fifth of them.
+    # The artefact is HAR, fitted on the same rows by the same rule: every other of them.
     assert report["baselines"]["har"]["model_minus_it"]["qlike_15"]["value"] == pytest.approx(0, abs=1e-6)
     assert report["baselines"]["reversal"]["volatility"]["15"]["qlike"] is None
     assert report["baselines"]["har"]["direction"]["auc"] is None

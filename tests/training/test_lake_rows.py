@@ -26,7 +26,10 @@ from training.known import write_history
 from training.lake_rows import Asked, lake_rows
 from training.train import TrainConfig, training_set, until_windows
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # imports of Feast warn about its dependencies
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # imports of Feast warn about its dependencies
+    pytest.mark.usefixtures("every_log"),
+]
 ASKED = Asked("BTCUSDT", "recording")
 
 

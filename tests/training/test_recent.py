@@ -62,9 +62,15 @@ def test_a_market_that_only_rises_teaches_a_constant(table: TrainingSet) -> None
 
 def test_direction_is_calibrated_on_days_that_taught_no_member(table: TrainingSet) -> None:
     model = fit_model("gradient_boosting", table, CONFIG).model
+    late = flipped(table, np.setdiff1d(table.stopping(), table.weighing()))
+    assert calibrate(model, late).platt["up"] != calibrate(model, table).platt["up"], "it has learnt from none of them"
+    model.learns_late = True
     plain = calibrate(model, table)
-    assert calibrate(model, flipped(table, np.setdiff1d(table.stopping(), table.weighing()))) == plain
+    assert calibrate(model, late) == plain
     assert calibrate(model, flipped(table, table.weighing())).platt["up"] != plain.platt["up"]
+    assert plain.direction_rows == len(table.weighing())
+    assert fit_model("recent_direction", table, CONFIG).model.learns_late
+    assert fit_model("stack", table, CONFIG).model.learns_late
 
 
 def test_a_stack_asks_trees_for_direction_and_networks_for_the_rest(calibrated: Calibrated, table: TrainingSet) -> None:
