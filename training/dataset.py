@@ -208,7 +208,7 @@ class TrainingSet:
 
     def weighing(self, stride: int = 1) -> Ints:
         """The calibration part's other days, which have neither taught nor stopped any member of a stack: they weigh
-        the members, and direction is calibrated on them."""
+        the members, and direction that has learnt from the days between is calibrated on them."""
         return self._every_other_day(1, stride)
 
     def _every_other_day(self, which: int, stride: int) -> Ints:

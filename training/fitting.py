@@ -53,7 +53,7 @@ class FitConfig:
     """Share of training sequences whose oldest part is masked: the model must bear a cold start."""
     threads: int = 1
     """Of networks and trees. One: sums over several threads round differently elsewhere, and on a busy machine they
-    wait on each other: boosting took ten times as long there."""
+    wait on each other."""
     seed: int = 0
     trees: int = 400
     """Of boosting, per output, at most."""
