@@ -60,6 +60,15 @@ describe("the table of markets", () => {
     expect(row("ETHUSDT")).toHaveTextContent("stale 21.0 s");
   });
 
+  test("calls nothing live that the page says is silent or not connected", () => {
+    render(<MarketPanel symbol="BTCUSDT" />);
+    live({ feed: "stale", market: market(...TWO), status: status(64) });
+    expect(row("BTCUSDT")).toHaveTextContent("stale 4.0 s");
+    expect(row("ETHUSDT")).toHaveTextContent("live");
+    live({ feed: "disconnected" });
+    expect(row("ETHUSDT")).toHaveTextContent("stale 4.0 s");
+  });
+
   test("marks a move of more than 2 % in 10 s, unless the line is old", () => {
     const moved = { alert_since: 1, moved: true, move_10s: 0.024 };
     render(<MarketPanel symbol="BTCUSDT" />);

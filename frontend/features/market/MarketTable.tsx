@@ -7,7 +7,7 @@ import { compact, DASH, fixed, price } from "@/lib/format";
 import type { ChangeWindow, MarketSummary } from "@/lib/live/messages";
 import { useLive } from "@/lib/live/session";
 import { useAge } from "@/lib/live/useAge";
-import { changeOf, changeText, changeTone, stateOf, type LineState } from "./reading";
+import { changeOf, changeText, changeTone, isKnownOld, stateOf, type LineState } from "./reading";
 import { SymbolLink } from "./SymbolLink";
 
 const BPS = 1e4;
@@ -61,7 +61,8 @@ function Head({ kind = NUMBER, className = "", children }: { kind?: string; clas
 }
 
 function Line({ line, isShown }: { line: MarketSummary; isShown: boolean }) {
-  const state = stateOf(line, useAge(line.ts_event));
+  const isKnown = useLive((live) => isKnownOld(live.feed, isShown));
+  const state = stateOf(line, useAge(line.ts_event), isKnown);
   const prices = useLive((live) => live.prices[line.symbol] ?? NO_PRICES);
   const isOld = state.kind === "late";
   return (

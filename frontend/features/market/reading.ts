@@ -2,6 +2,7 @@
 
 import type { IconName } from "@/components/Icon";
 import { duration, signedPercent } from "@/lib/format";
+import type { Feed } from "@/lib/live/freshness";
 import type { ChangeWindow, MarketSummary } from "@/lib/live/messages";
 
 /** As for the page's own symbol: a second reaches the page about a second after its close. */
@@ -29,10 +30,17 @@ export interface LineState {
   tone: string;
 }
 
+const UNCONNECTED: readonly Feed[] = ["disconnected", "reconnecting"];
+
+/** Whether the page already knows that a line is old: nothing comes, or the shown symbol's market has fallen silent. */
+export function isKnownOld(feed: Feed, isShown: boolean): boolean {
+  return UNCONNECTED.includes(feed) || (isShown && feed === "stale");
+}
+
 /** An old line comes first: what it says of a jump is old too. */
-export function stateOf(line: MarketSummary, ageMs: number | null): LineState {
+export function stateOf(line: MarketSummary, ageMs: number | null, isOld = false): LineState {
   if (ageMs === null) return { kind: "unknown", text: "age unknown", icon: null, tone: "text-muted" };
-  if (ageMs > LATE_MS) return { kind: "late", text: `stale ${duration(ageMs)}`, icon: "warning", tone: "text-warn" };
+  if (isOld || ageMs > LATE_MS) return { kind: "late", text: `stale ${duration(ageMs)}`, icon: "warning", tone: "text-warn" };
   if (line.alert_since !== null) return { kind: "moved", text: "moved > 2 % in 10 s", icon: "bolt", tone: "text-bad" };
   return { kind: "live", text: "live", icon: null, tone: "text-good" };
 }
