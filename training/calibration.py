@@ -24,7 +24,7 @@ from feature_repo.grid import Floats, Ints
 from training.dataset import TrainingSet
 from training.edge import STEEPEST, STEEPEST_15, EdgeSlope, edge_slope
 from training.fitting import BAND, raw_outputs
-from training.forecaster import CHANCES, OF_DIRECTION, Forecaster, Raw, edge_bps
+from training.forecaster import CHANCES, Forecaster, Raw, edge_bps
 from training.targets import HORIZONS
 
 AGES_MIN = (0, 1, 2, 3, 4, 5)
@@ -68,7 +68,7 @@ def calibrate(model: Forecaster, table: TrainingSet) -> Calibration:
     shift = _band_shift(raw, table, at, weight)
     # What is NaN is left out by every fit below.
     untaught = np.isin(at, table.weighing()) if model.learns_late else np.ones(len(at), dtype=np.bool_)
-    raw.logits_BC[torch.from_numpy(~untaught), : len(OF_DIRECTION)] = torch.nan
+    raw.direction_B2[torch.from_numpy(~untaught)] = torch.nan
     platt = {name: platt_fit(_logits(raw, name), table.targets[name][at], weight) for name in CHANCES}
     platt["up"] = (max(platt["up"][0], 0.0), platt["up"][1])
     model.ln_scale_K.copy_(torch.from_numpy(np.log(factors)))
@@ -163,8 +163,8 @@ def _edge_slopes(
 ) -> tuple[EdgeSlope, EdgeSlope]:
     """Of one minute and of 15; a row whose 15 minutes have a hole counts for the first alone."""
     with torch.no_grad():
-        up_B = torch.sigmoid(model.platt_62[0, 0] * raw.logits_BC[:, 0] + model.platt_62[0, 1])
-        flat_B = torch.sigmoid(model.platt_62[1, 0] * raw.logits_BC[:, 1] + model.platt_62[1, 1])
+        up_B = torch.sigmoid(model.platt_62[0, 0] * raw.direction_B2[:, 0] + model.platt_62[0, 1])
+        flat_B = torch.sigmoid(model.platt_62[1, 0] * raw.direction_B2[:, 1] + model.platt_62[1, 1])
         f_BK = torch.exp(raw.ln_f_BK + model.ln_scale_K)
         edges = [edge_bps(up_B, flat_B, f_BK[:, k], h).double().numpy() for k, h in ((0, 1), (1, 15))]
     days = table.days(at)

@@ -212,7 +212,8 @@ def raw_outputs(model: Forecaster, table: TrainingSet, at: Ints, batch: int = 40
             model.raw(*(torch.from_numpy(x).to(device) for x in (table.sequences(rows), table.context[rows, None])))
             for rows in np.split(at, range(batch, len(at), batch))
         ]
-    return Raw(*(torch.cat([getattr(p, name) for p in parts]).cpu() for name in Raw.__dataclass_fields__))
+    return Raw(*(torch.cat([getattr(p, name).expand(len(p.ln_f_BK), -1) for p in parts]).cpu()
+                 for name in Raw.__dataclass_fields__))
 
 
 def mean_loss(model: Forecaster, table: TrainingSet, at: Ints) -> float:

@@ -36,7 +36,7 @@ OUTPUTS = (
 """`spike_prob` is that of 15 minutes, `expected_edge_bps` that of one. What comes later is added at the end."""
 OF_DIRECTION = ("up", "flat")
 CHANCES = (*OF_DIRECTION, "spike_5", "spike", "spike_60", "risk")
-"""Targets that are chances, in the order of `Raw.logits_BC`."""
+"""Targets that are chances."""
 FLOOR = 1e-5
 """Volatilities below 0.1 bp per √minute (a market that stood still) count as that: a logarithm has no bottom."""
 CLIP = 5.0
@@ -90,9 +90,16 @@ class Raw:
     ln_har_BK: Tensor
     ln_f_BK: Tensor
     ln_band_B2: Tensor
-    """10 % and 90 % of ln RV_15 above `ln_f_BK[:, 1]`."""
-    logits_BC: Tensor
-    """Log odds, in the order of `CHANCES`."""
+    """10 % and 90 % of ln RV_15 above `ln_f_BK[:, 1]`; (1, 2) where every row has the same."""
+    direction_B2: Tensor
+    """Log odds of `OF_DIRECTION`."""
+    chances_B4: Tensor
+    """Log odds of the other `CHANCES`."""
+
+    @property
+    def logits_BC(self) -> Tensor:  # noqa: N802 - an array's name ends in its shape
+        """Log odds, in the order of `CHANCES`."""
+        return torch.cat([self.direction_B2, self.chances_B4], dim=1)
 
 
 class Forecaster(nn.Module):  # type: ignore[misc]
@@ -125,7 +132,7 @@ class Forecaster(nn.Module):  # type: ignore[misc]
     def ln_har(self, newest_BF: Tensor) -> Tensor:
         """HAR in logs from the newest row's volatilities; a missing window takes the next shorter one's value."""
         lags = torch.tensor([self.columns.index(name) for name in self.columns.lags], device=newest_BF.device)
-        ln_BG = torch.log(newest_BF[:, lags].clamp_min(FLOOR))
+        ln_BG = torch.log(newest_BF.index_select(1, lags).clamp_min(FLOOR))
         own = torch.arange(len(lags), device=newest_BF.device)
         # How much lag i wants the value of lag j: its own most, then shorter ones, the next first, then longer ones.
         wish_GG = torch.where(own <= own[:, None], len(lags) + own, len(lags) - own).to(ln_BG.dtype)
@@ -151,7 +158,7 @@ class Forecaster(nn.Module):  # type: ignore[misc]
 
     def harmonics(self, newest_BF: Tensor) -> Tensor:
         """Sines and cosines of multiples of the day's phase, (B, 2 per harmonic): sessions open sharply."""
-        sine_B, cosine_B = (torch.nan_to_num(newest_BF[:, self.columns.index(name)]) for name in self.columns.day)
+        sine_B, cosine_B = (zero_unknown(newest_BF[:, self.columns.index(name)]) for name in self.columns.day)
         times = torch.tensor(HARMONICS, device=newest_BF.device, dtype=newest_BF.dtype)
         phase_BH = torch.atan2(sine_B, cosine_B).unsqueeze(1) * times
         return torch.stack([torch.sin(phase_BH), torch.cos(phase_BH)], dim=2).flatten(1)
@@ -161,7 +168,7 @@ class Forecaster(nn.Module):  # type: ignore[misc]
         ln_hour_B = torch.log(newest_BF[:, self.columns.index(self.columns.hour_volatility)].clamp_min(FLOOR))
         ln_hour_B = torch.where(torch.isnan(ln_hour_B), ln_har_BK[:, 2], ln_hour_B)
         # An unknown context gives 0 here and NaN in `forward`: a NaN in the sum would spoil every gradient.
-        ln_context_B = torch.nan_to_num(torch.log(context_B1[:, 0].clamp_min(FLOOR)))
+        ln_context_B = zero_unknown(torch.log(context_B1[:, 0].clamp_min(FLOOR)))
         return (ln_hour_B + math.log(2.0)).unsqueeze(1), ln_context_B
 
     def tabular(self, sequence_BLF: Tensor, context_B1: Tensor) -> Tensor:
@@ -171,7 +178,7 @@ class Forecaster(nn.Module):  # type: ignore[misc]
         free_BLF = self.scale_free(sequence_BLF, ln_har_BK[:, 1:2])
         length, width = free_BLF.shape[1:]
         older = [(length - 1 - lag) * width + self.columns.index(name) for name, lags in LAGS.items() for lag in lags]
-        older_BX = free_BLF.flatten(1)[:, torch.tensor(older, device=free_BLF.device)]
+        older_BX = free_BLF.flatten(1).index_select(1, torch.tensor(older, device=free_BLF.device))
         ln_spike_B1, ln_risk_B = self.thresholds(newest_BF, ln_har_BK, context_B1)
         risk_B = torch.where(torch.isnan(context_B1[:, 0]), context_B1[:, 0], ln_har_BK[:, 1] - ln_risk_B)
         # At whole hours a sine is 0 but for the library's last bit, and trees would split on that bit.
@@ -202,19 +209,25 @@ class Forecaster(nn.Module):  # type: ignore[misc]
         f_BK = torch.exp(raw.ln_f_BK + self.ln_scale_K)
         band_B2 = f_BK[:, 1:2] * torch.exp(raw.ln_band_B2 + self.ln_band_2 - self.ln_scale_K[1])
         chances_BC = torch.sigmoid(self.platt_62[:, 0] * raw.logits_BC + self.platt_62[:, 1])
-        up_B, flat_B, spike_5_B, spike_B, spike_60_B, risk_B = chances_BC.unbind(1)
+        up_B, flat_B, spike_5_B, spike_B, spike_60_B, risk_B = (chances_BC[:, i] for i in range(len(CHANCES)))
         risk_B = torch.where(torch.isnan(context_B1[:, 0]), context_B1[:, 0], risk_B)
-        edge_B = self.edge_slope * edge_bps(up_B, flat_B, f_BK[:, 0])
-        edge_15_B = self.edge_slope_15 * edge_bps(up_B, flat_B, f_BK[:, 1], 15)
+        f_5_B, f_15_B, f_60_B = (f_BK[:, k] for k in range(3))
+        edge_B = edge_bps(up_B, flat_B, f_5_B, slope=self.edge_slope)
+        edge_15_B = edge_bps(up_B, flat_B, f_15_B, 15, self.edge_slope_15)
         return (
-            up_B, flat_B, *f_BK.unbind(1), *band_B2.unbind(1), spike_B, risk_B, edge_B,
+            up_B, flat_B, f_5_B, f_15_B, f_60_B, band_B2[:, 0], band_B2[:, 1], spike_B, risk_B, edge_B,
             spike_5_B, spike_60_B, edge_15_B,
         )
 
 
-def edge_bps(up_B: Tensor, flat_B: Tensor, f_B: Tensor, minutes: int = 1) -> Tensor:
+def zero_unknown(x: Tensor) -> Tensor:
+    """0 for NaN. In a graph two operations where `torch.nan_to_num`, which looks for infinities too, is eight."""
+    return torch.where(torch.isnan(x), 0.0, x)
+
+
+def edge_bps(up_B: Tensor, flat_B: Tensor, f_B: Tensor, minutes: int = 1, slope: Tensor | float = 1.0) -> Tensor:
     """E[r] over h minutes in basis points, were returns normal with deviation f√h: (2p − 1)(1 − p_flat) f √h √(2/π).
 
     The odds p are the next minute's whatever h: what they are worth after h minutes, the slope says.
     """
-    return 1e4 * (2 * up_B - 1) * (1 - flat_B) * f_B * (MEAN_ABS_NORMAL * math.sqrt(minutes))
+    return (2 * up_B - 1) * (1 - flat_B) * f_B * (slope * (1e4 * MEAN_ABS_NORMAL * math.sqrt(minutes)))

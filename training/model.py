@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.onnx.ops import attention
 
-from training.forecaster import HARMONICS, Columns, Forecaster, Raw
+from training.forecaster import HARMONICS, Columns, Forecaster, Raw, zero_unknown
 
 DELTA_LIMIT = 1.0
 """|δ| is at most this: the forecast stays within a factor e of HAR whatever the input."""
@@ -52,6 +53,9 @@ class Block(nn.Module):  # type: ignore[misc]
         self.drop = nn.Dropout(dropout)
 
     def attend(self, x_BPC: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():  # one operation of a graph where what follows is a dozen
+            q_BPC, k_BPC, v_BPC = self.qkv(x_BPC).chunk(3, dim=-1)
+            return self.out(attention(q_BPC, k_BPC, v_BPC, q_num_heads=self.heads, kv_num_heads=self.heads)[0])
         width = x_BPC.shape[-1]
         qkv_BP3HD = self.qkv(x_BPC).unflatten(-1, (3, self.heads, width // self.heads))
         q_BHPD, k_BHPD, v_BHPD = qkv_BP3HD.permute(2, 0, 3, 1, 4).unbind(0)
@@ -104,10 +108,10 @@ class Network(Forecaster):
         f_B4 = torch.cat([ln_f_BK, ln_f_BK[:, 1:2]], dim=1)
         bar_B4 = torch.cat([ln_spike_B1.expand(-1, 3), ln_risk_B.unsqueeze(1)], dim=1)
         chances_B4 = self.slopes * (f_B4 - bar_B4) + self.chance_head(summary_BS)
-        signs_BN = torch.sign(torch.nan_to_num(sequence_BLF[:, -SIGNS:, self.columns.index("return_1m")]))
+        signs_BN = torch.sign(zero_unknown(sequence_BLF[:, -SIGNS:, self.columns.index("return_1m")]))
         direction_B2 = self.direction_head(torch.cat([summary_BS, signs_BN], dim=-1))
         usual_2 = torch.tensor([0.0, USUAL_FLAT], device=direction_B2.device)
-        return Raw(ln_har_BK, ln_f_BK, band_B2, torch.cat([direction_B2 + usual_2, chances_B4], dim=1))
+        return Raw(ln_har_BK, ln_f_BK, band_B2, direction_B2 + usual_2, chances_B4)
 
 
 def distances(ln_har_BK: Tensor, ln_spike_B1: Tensor, ln_risk_B: Tensor, context_B1: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ Shapes: as `training.forecaster` · M members · O heads (3 volatilities, then `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -28,6 +28,10 @@ from training.targets import HORIZONS
 from training.trees import TreeBank
 
 HEADS = (*(f"volatility_{h}" for h in HORIZONS), *CHANCES)
+FAMILIES = {"volatility": slice(0, 3), "band": slice(1, 2), "direction": slice(3, 5), "chances": slice(5, 9)}
+"""Which of `HEADS` weigh a part of `Raw`; the band is that of 15 minutes."""
+Calibrated = tuple[Tensor, Tensor | float, Tensor | float]
+"""x, factor, shift: a member's answer is x · factor + shift."""
 STEPS = 150
 LEARNING_RATE = 0.1
 PULL = 0.1
@@ -41,9 +45,10 @@ class Stack(Forecaster):
     def __init__(self, members: Mapping[str, Forecaster], asked: Mapping[str, Sequence[str]] | None = None) -> None:
         first = next(iter(members.values()))
         super().__init__(first.columns)
+        self.asked = {name: frozenset((asked or {}).get(name, HEADS)) for name in members}
         self.members = nn.ModuleDict(members)
         self.learns_late = any(each.learns_late for each in members.values())
-        self.register_buffer("weights_MO", usual_weights([(asked or {}).get(name, HEADS) for name in members]))
+        self.register_buffer("weights_MO", usual_weights(list(self.asked.values())))
         grown = {name: each for name, each in members.items() if each.bank is not None}
         owner = next(iter(grown.values()), first)
         assert all(torch.equal(each.har_GK, owner.har_GK) for each in grown.values())
@@ -57,17 +62,26 @@ class Stack(Forecaster):
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
         """The weighted members, each calibrated first: odds of one scale can be added."""
         none = slice(0, 0)
-        raws = [(each, each.heads(sequence_BLF, context_B1, trees_BT[:, self.outputs.get(name, none)]))
-                for name, each in self.members.items()]
-        mixed_BO = sum(
-            (mixable(each, raw) * self.weights_MO[m] for m, (each, raw) in enumerate(raws)),
-            torch.zeros_like(sequence_BLF[:, -1, :1]),
+        raws = {name: each.heads(sequence_BLF, context_B1, trees_BT[:, self.outputs.get(name, none)])
+                for name, each in self.members.items()}
+
+        def mixed(family: str, said: Callable[[Forecaster, Raw], Calibrated]) -> Tensor:
+            """Σ weight (x · factor + shift) of those that are asked: what nobody asks for is no part of the graph."""
+            own, terms, shifts = FAMILIES[family], [], []
+            for m, (name, each) in enumerate(self.members.items()):
+                if self.asked[name] & set(HEADS[own]):
+                    x, factor, shift = said(each, raws[name])
+                    terms.append(x * (self.weights_MO[m, own] * factor))
+                    shifts.append(self.weights_MO[m, own] * shift)
+            return sum(terms[1:], terms[0]) + sum(shifts)
+
+        return Raw(
+            next(iter(raws.values())).ln_har_BK,
+            mixed("volatility", lambda each, raw: (raw.ln_f_BK, 1.0, each.ln_scale_K)),
+            mixed("band", lambda _, raw: (raw.ln_band_B2, 1.0, 0.0)),
+            mixed("direction", lambda each, raw: (raw.direction_B2, *each.platt_62[:2].unbind(1))),
+            mixed("chances", lambda each, raw: (raw.chances_B4, *each.platt_62[2:].unbind(1))),
         )
-        band_B2 = sum(
-            (raw.ln_band_B2 * self.weights_MO[m, 1] for m, (_, raw) in enumerate(raws)),
-            torch.zeros_like(sequence_BLF[:, -1, :1]),
-        )
-        return Raw(raws[0][1].ln_har_BK, mixed_BO[:, :3], band_B2, mixed_BO[:, 3:])
 
     def shares(self) -> dict[str, dict[str, float]]:
         """Head → member → weight."""
@@ -75,7 +89,7 @@ class Stack(Forecaster):
                 for o, head in enumerate(HEADS)}
 
 
-def usual_weights(asked: Sequence[Sequence[str]]) -> Tensor:
+def usual_weights(asked: Sequence[Collection[str]]) -> Tensor:
     """Equal ones among those asked for a head, (M, O); each member's heads are given.
 
     >>> usual_weights([HEADS, ("up",), ("volatility_5", "volatility_15")])[:, [0, 3, 4]].tolist()

@@ -68,12 +68,11 @@ class HarForecaster(Forecaster):
         newest_BF = sequence_BLF[:, -1]
         ln_har_BK = self.ln_har(newest_BF)
         ln_spike_B1, ln_risk_B = self.thresholds(newest_BF, ln_har_BK, context_B1)
-        none_B1 = torch.zeros_like(ln_f_BK[:, :1])
-        band_B2 = HALF_BAND * torch.cat([none_B1 - 1, none_B1 + 1], dim=1)
+        band_12 = torch.tensor([[-HALF_BAND, HALF_BAND]], device=ln_f_BK.device)
         over_risk_B1 = ln_f_BK[:, 1:2] - ln_risk_B.unsqueeze(1)
         odds_B1 = self.ln_odds_up(sequence_BLF).unsqueeze(1)
-        return Raw(ln_har_BK, ln_f_BK, band_B2,
-                   torch.cat([odds_B1, none_B1, ln_f_BK - ln_spike_B1, over_risk_B1], dim=1))
+        return Raw(ln_har_BK, ln_f_BK, band_12, torch.cat([odds_B1, torch.zeros_like(odds_B1)], dim=1),
+                   torch.cat([ln_f_BK - ln_spike_B1, over_risk_B1], dim=1))
 
     def ln_odds_up(self, sequence_BLF: Tensor) -> Tensor:
         """Direction before calibration, (B,)."""
@@ -147,7 +146,7 @@ class RecentForecaster(HarForecaster):
 
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
         raw = self.plain(sequence_BLF, context_B1, self.ln_f(sequence_BLF), trees_BT)
-        return replace(raw, logits_BC=torch.cat([trees_BT, raw.logits_BC[:, len(OF_DIRECTION):]], dim=1))
+        return replace(raw, direction_B2=trees_BT)
 
 
 class IsolationForecaster(HarForecaster):
@@ -160,8 +159,7 @@ class IsolationForecaster(HarForecaster):
 
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
         raw = self.plain(sequence_BLF, context_B1, self.ln_f(sequence_BLF), trees_BT)
-        odd_B4 = ((self.usual - trees_BT[:, :1]) / self.spread).expand(-1, 4)
-        return Raw(raw.ln_har_BK, raw.ln_f_BK, raw.ln_band_B2, torch.cat([raw.logits_BC[:, :2], odd_B4], dim=1))
+        return replace(raw, chances_B4=((self.usual - trees_BT[:, :1]) / self.spread).expand(-1, 4))
 
 
 def _corrected(
@@ -170,7 +168,7 @@ def _corrected(
     """HAR times e^out for volatilities, the rest of `out` as logits in the order of `CHANCES`."""
     ln_f_BK = model.ln_har(sequence_BLF[:, -1]) + out_BT[:, :3]
     plain = model.plain(sequence_BLF, context_B1, ln_f_BK, trees_BT)
-    return Raw(plain.ln_har_BK, ln_f_BK, plain.ln_band_B2, out_BT[:, 3:])
+    return replace(plain, ln_f_BK=ln_f_BK, direction_B2=out_BT[:, 3:5], chances_B4=out_BT[:, 5:])
 
 
 # --- fits -----------------------------------------------------------------------------------------------------------

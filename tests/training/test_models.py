@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -14,8 +16,9 @@ from training.export import forecast, onnx_bytes, session
 from training.fitting import raw_outputs
 from training.forecaster import OUTPUTS, bar_columns
 from training.metrics import qlike
+from training.model import Sizes
 from training.models import MODELS, STACKED, fit_model
-from training.stack import fit_stack
+from training.stack import fit_stack, mixable
 from training.tabular import HarForecaster, tabular
 from training.trees import TreeBank
 
@@ -118,6 +121,25 @@ def test_a_stack_lies_between_its_members_and_shows_what_each_weighs(calibrated,
     members = torch.stack([raw_outputs(m, table, at).ln_f_BK + m.ln_scale_K for m in stack.members.values()])
     assert (mixed <= members.amax(dim=0) + 1e-5).all()
     assert (mixed >= members.amin(dim=0) - 1e-5).all()
+
+
+def test_a_stack_says_the_weighted_sum_of_its_members_answers(calibrated, table: TrainingSet) -> None:  # type: ignore[no-untyped-def]
+    stack, at = calibrated("stack"), table.part("test", 7)
+    answers = torch.stack([mixable(m, raw_outputs(m, table, at)) for m in stack.members.values()])
+    said = raw_outputs(stack, table, at)
+    expected = (answers * stack.weights_MO.unsqueeze(1)).sum(dim=0)
+    assert torch.allclose(torch.cat([said.ln_f_BK, said.logits_BC], dim=1), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_stacks_graph_says_nothing_twice_and_nothing_that_nobody_asks_for(calibrated: Calibrated) -> None:
+    graph = onnx.load_from_string(onnx_bytes(calibrated("stack"))).graph
+    said = Counter((node.op_type, *node.input, *(a.SerializeToString() for a in node.attribute)) for node in graph.node)
+    assert [what for what, times in said.items() if times > 1] == []
+    assert sum(node.op_type == "Attention" for node in graph.node) == 2 * Sizes().layers, "of two Transformers"
+    weights = {tensor.name for tensor in graph.initializer}
+    assert any("volatility_head" in name for name in weights)
+    assert not any("direction_head" in name for name in weights), "direction is asked of trees"
 
 
 def test_a_useless_member_gets_next_to_no_weight(calibrated, table: TrainingSet) -> None:  # type: ignore[no-untyped-def]
