@@ -221,7 +221,7 @@ class Forecaster(nn.Module):  # type: ignore[misc]
 
 
 def zero_unknown(x: Tensor) -> Tensor:
-    """0 for NaN. In a graph two operations where `torch.nan_to_num`, which looks for infinities too, is eight."""
+    """0 for NaN. In a graph two operations where `torch.nan_to_num`, which looks for infinities too, is nine."""
     return torch.where(torch.isnan(x), 0.0, x)
 
 

@@ -30,8 +30,8 @@ from training.trees import TreeBank
 HEADS = (*(f"volatility_{h}" for h in HORIZONS), *CHANCES)
 FAMILIES = {"volatility": slice(0, 3), "band": slice(1, 2), "direction": slice(3, 5), "chances": slice(5, 9)}
 """Which of `HEADS` weigh a part of `Raw`; the band is that of 15 minutes."""
-Calibrated = tuple[Tensor, Tensor | float, Tensor | float]
-"""x, factor, shift: a member's answer is x · factor + shift."""
+Line = tuple[Tensor, Tensor | float, Tensor | float]
+"""x, factor, shift: a member's calibrated answer is x · factor + shift."""
 STEPS = 150
 LEARNING_RATE = 0.1
 PULL = 0.1
@@ -65,7 +65,7 @@ class Stack(Forecaster):
         raws = {name: each.heads(sequence_BLF, context_B1, trees_BT[:, self.outputs.get(name, none)])
                 for name, each in self.members.items()}
 
-        def mixed(family: str, said: Callable[[Forecaster, Raw], Calibrated]) -> Tensor:
+        def mixed(family: str, said: Callable[[Forecaster, Raw], Line]) -> Tensor:
             """Σ weight (x · factor + shift) of those that are asked: what nobody asks for is no part of the graph."""
             own, terms, shifts = FAMILIES[family], [], []
             for m, (name, each) in enumerate(self.members.items()):

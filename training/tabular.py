@@ -25,7 +25,7 @@ from feature_repo.progress import step
 from training.baselines import HALF_LIVES, LAG_FLOOR, Har, Reversal, ln_lags
 from training.calibration import recency
 from training.dataset import PURGE_NS, TrainingSet
-from training.forecaster import CHANCES, CLIP, FLOOR, OF_DIRECTION, Columns, Forecaster, Raw, bar_columns
+from training.forecaster import CHANCES, CLIP, FLOOR, OF_DIRECTION, Columns, Forecaster, Raw, bar_columns, zero_unknown
 from training.metrics import qlike
 from training.targets import HORIZONS
 from training.trees import Singles, Tree, TreeBank
@@ -123,7 +123,7 @@ class LinearForecaster(HarForecaster):
 
     def scaled_tabular(self, x_BX: Tensor) -> Tensor:
         """Standardised, cut and 0 where null."""
-        z_BX = torch.nan_to_num((x_BX - self.center_X) / self.scale_X)
+        z_BX = zero_unknown((x_BX - self.center_X) / self.scale_X)
         return z_BX.clamp(-CLIP, CLIP)
 
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
@@ -168,7 +168,7 @@ def _corrected(
     """HAR times e^out for volatilities, the rest of `out` as logits in the order of `CHANCES`."""
     ln_f_BK = model.ln_har(sequence_BLF[:, -1]) + out_BT[:, :3]
     plain = model.plain(sequence_BLF, context_B1, ln_f_BK, trees_BT)
-    return replace(plain, ln_f_BK=ln_f_BK, direction_B2=out_BT[:, 3:5], chances_B4=out_BT[:, 5:])
+    return replace(plain, direction_B2=out_BT[:, 3:5], chances_B4=out_BT[:, 5:])
 
 
 # --- fits -----------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ test("a silent market is shown as stale within five seconds, and comes back by i
     expect((await stale.jsonValue())! - stopped).toBeLessThanOrEqual(5_000);
     await expect(page.getByRole("status")).toContainText("Stale");
     await expect(page.getByTestId("connection")).toContainText("Stale");
-    await expect(page.getByTestId("market-BTCUSDT")).toHaveAttribute("data-state", "late");
+    await expect(page.getByTestId("market-BTCUSDT")).toHaveAttribute("data-state", "late", { timeout: 1_000 });
     await page.waitForTimeout(600);
     await page.screenshot({ path: `${SHOTS}/stale.png` });
     const { violations } = await new AxeBuilder({ page }).withTags(["wcag2a", "wcag2aa"]).analyze();

@@ -65,8 +65,12 @@ describe("the table of markets", () => {
     live({ feed: "stale", market: market(...TWO), status: status(64) });
     expect(row("BTCUSDT")).toHaveTextContent("stale 4.0 s");
     expect(row("ETHUSDT")).toHaveTextContent("live");
-    live({ feed: "disconnected" });
-    expect(row("ETHUSDT")).toHaveTextContent("stale 4.0 s");
+    for (const feed of ["disconnected", "reconnecting"] as const) {
+      live({ feed: "live" });
+      expect(row("ETHUSDT")).toHaveTextContent("live");
+      live({ feed });
+      expect(row("ETHUSDT")).toHaveTextContent("stale 4.0 s");
+    }
   });
 
   test("marks a move of more than 2 % in 10 s, unless the line is old", () => {

@@ -18,7 +18,7 @@ from training.forecaster import OUTPUTS, bar_columns
 from training.metrics import qlike
 from training.model import Sizes
 from training.models import MODELS, STACKED, fit_model
-from training.stack import fit_stack, mixable
+from training.stack import HEADS, Stack, fit_stack, mixable
 from training.tabular import HarForecaster, tabular
 from training.trees import TreeBank
 
@@ -129,6 +129,17 @@ def test_a_stack_says_the_weighted_sum_of_its_members_answers(calibrated, table:
     said = raw_outputs(stack, table, at)
     expected = (answers * stack.weights_MO.unsqueeze(1)).sum(dim=0)
     assert torch.allclose(torch.cat([said.ln_f_BK, said.logits_BC], dim=1), expected, atol=1e-5)
+    bands = torch.stack([raw_outputs(m, table, at).ln_band_B2 for m in stack.members.values()])
+    band_weights = stack.weights_MO[:, HEADS.index("volatility_15")]
+    assert torch.allclose(said.ln_band_B2, (bands * band_weights[:, None, None]).sum(dim=0), atol=1e-5)
+
+
+def test_a_member_may_be_asked_for_a_part_of_a_family(calibrated, table: TrainingSet) -> None:  # type: ignore[no-untyped-def]
+    boosted, har = calibrated("gradient_boosting"), calibrated("har")
+    stack, at = Stack({"boosted": boosted, "har": har}, {"har": ["volatility_5"]}), table.part("test", 7)
+    said, own, plain = (raw_outputs(m, table, at).ln_f_BK + m.ln_scale_K for m in (stack, boosted, har))
+    assert torch.allclose(said[:, 0], (own[:, 0] + plain[:, 0]) / 2, atol=1e-5)
+    assert torch.allclose(said[:, 1:], own[:, 1:], atol=1e-5)
 
 
 @pytest.mark.slow

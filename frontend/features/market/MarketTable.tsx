@@ -61,8 +61,8 @@ function Head({ kind = NUMBER, className = "", children }: { kind?: string; clas
 }
 
 function Line({ line, isShown }: { line: MarketSummary; isShown: boolean }) {
-  const isKnown = useLive((live) => isKnownOld(live.feed, isShown));
-  const state = stateOf(line, useAge(line.ts_event), isKnown);
+  const isSilent = useLive((live) => isKnownOld(live.feed, isShown));
+  const state = stateOf(line, useAge(line.ts_event), isSilent);
   const prices = useLive((live) => live.prices[line.symbol] ?? NO_PRICES);
   const isOld = state.kind === "late";
   return (
