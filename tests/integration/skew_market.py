@@ -1,16 +1,16 @@
 """A market of minutes through the stream, with late trades, messages sent twice and a kill; and what all of it left.
 
-    left = streamed(MADE_SECONDS)                # pure: raw records, what the stream sent, every trade of each second
+    left = streamed()                            # pure: raw records, what the stream sent, every trade of each second
     settle(left, settings)                       # into a lake and a Redis of the test's own
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,11 @@ from streaming.bars import bars_from_trades
 from streaming.lake import LakeWriter
 from streaming.past import Past
 from streaming.symbol_stream import ONLINE, Event, Output, SymbolStream, chunk_bytes, dump, load
+from tests.bentos.made import made_artefact
 from tests.feature_repo.made_bars import START_NS
 
 SYMBOL, A_SECOND = "BTCUSDT", 4
-SECONDS = int(os.environ.get("CANDLEWICK_SKEW_SECONDS", "150"))
-"""At least 100; 3600 is the whole hour, for which the tests take some minutes."""
+SECONDS = 150
 LATE_EVERY, RESENT_EVERY, SAVED, KILLED = 20, 25, 70, 80
 TOPIC = topics.trades_topic(SYMBOL)
 
@@ -44,6 +44,8 @@ TOPIC = topics.trades_topic(SYMBOL)
 class Left:
     """What a run left, by where it lies."""
 
+    seconds: int = SECONDS
+    """Of the market; at least 100."""
     raw: list[Event] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
     rows: list[FeatureRow] = field(default_factory=list)
@@ -60,6 +62,7 @@ class Left:
     def until(self, close: int) -> Left:
         """The part up to a close, raw as it lay then."""
         return Left(
+            self.seconds,
             [e for e in self.raw if e.timestamp_ns <= close], [b for b in self.bars if b.close_time <= close],
             [r for r in self.rows if r.ts_event <= close], [o for o in self.online if o.row.ts_event <= close],
             {at: values for at, values in self.mirrors.items() if at <= close},
@@ -68,13 +71,13 @@ class Left:
 
     def past(self) -> Past:
         """Every trade's second, as a venue tells it afterwards."""
-        bars = bars_from_trades(self.trades, START_NS, START_NS + SECONDS * SECOND_NS)
+        bars = bars_from_trades(self.trades, START_NS, START_NS + self.seconds * SECOND_NS)
         return Past("files", tuple(bar for bar in bars if bar.trades))
 
 
-def streamed() -> Left:
+def streamed(seconds: int = SECONDS) -> Left:
     """The run: killed after its 80th second, with its state saved at the 70th."""
-    left = Left()
+    left = Left(seconds)
     batches = list(_batches(left))
     stream = SymbolStream.new(SYMBOL)
     chunks: dict[tuple[int, int], bytes] = {}
@@ -93,7 +96,7 @@ def streamed() -> Left:
 def _batches(left: Left) -> Iterator[list[Event]]:
     market = MadeMarket(SYMBOL, 7, START_NS)
     yield _events(left, market.history(1_570), START_NS)
-    for second in range(1, SECONDS + 1):
+    for second in range(1, left.seconds + 1):
         opened = START_NS + (second - 1) * SECOND_NS
         records = list(market.second(A_SECOND if second % 9 else 0))
         if second % RESENT_EVERY == 0:
@@ -131,6 +134,16 @@ def _keep(left: Left, outputs: list[Output]) -> None:
             left.mirrors[row.ts_event] = json.loads(output.mirrors or "")
     left.bars += told[topics.CLEAN]  # type: ignore[arg-type]
     left.rows += told[topics.FEATURES]  # type: ignore[arg-type]
+
+
+def made_settings(folder: Path, redis_url: str, registry: Path) -> Settings:
+    """A lake, a served model and a registry of the test's own."""
+    made = Settings(
+        run_dir=folder, redis_url=redis_url, model_dir=made_artefact(folder / "served"), certify_every_s=60,
+    )
+    made.registry.parent.mkdir(parents=True)
+    made.registry.write_bytes(registry.read_bytes())
+    return made
 
 
 def settle(left: Left, settings: Settings, logged: Sequence[Prediction] | None = None) -> LakeWriter:

@@ -1,7 +1,6 @@
-"""The skew certificate, short form of an hour: late trades, messages sent twice, a kill and a reconcile change nothing.
+"""The skew certificate: one flipped bit is found and named wherever it lies, and what cannot be judged is told apart.
 
-As known there is no mismatch and each revised cell is told with its revision; one flipped bit is found and named,
-wherever it lies. `CANDLEWICK_SKEW_SECONDS=3600` is the whole hour.
+That late trades, messages sent twice, a kill and a reconcile change nothing: `test_skew_hour.py`.
 """
 
 from __future__ import annotations
@@ -29,18 +28,26 @@ from feature_repo.proof import row_hash
 from feature_repo.redis_layout import feature_field
 from feature_repo.settings import Settings
 from feature_repo.store import FeatureStore, _mirror
-from monitoring.parity import Report, check, lake_rows
+from monitoring.parity import Report, check
 from monitoring.parity.check import Certifier
 from monitoring.parity.job import NOT_IN_TIME, SETTLED_S, SkewJob, certificates
 from monitoring.parity.report import time_text
 from monitoring.parity.summary import text
 from streaming.lake import LakeWriter
 from streaming.mend import reconcile
-from streaming.revisions import time_text as revision_time
 from streaming.stretch import Stretch
 from tests.bentos.made import made_artefact
 from tests.feature_repo.made_bars import START_NS
-from tests.integration.skew_market import LATE_EVERY, SECONDS, SYMBOL, Left, predictions, settle, streamed
+from tests.integration.skew_market import (
+    LATE_EVERY,
+    SECONDS,
+    SYMBOL,
+    Left,
+    made_settings,
+    predictions,
+    settle,
+    streamed,
+)
 
 pytestmark = pytest.mark.integration
 END_NS = START_NS + SECONDS * SECOND_NS
@@ -59,12 +66,7 @@ def left() -> Left:
 
 @pytest.fixture
 def settings(tmp_path: Path, redis_server: str, applied: Path) -> Settings:
-    made = Settings(
-        run_dir=tmp_path, redis_url=redis_server, model_dir=made_artefact(tmp_path / "served"), certify_every_s=60,
-    )
-    made.registry.parent.mkdir(parents=True)
-    made.registry.write_bytes(applied.read_bytes())
-    return made
+    return made_settings(tmp_path, redis_server, applied)
 
 
 def at_once(_seconds: float) -> None:
@@ -125,40 +127,6 @@ def put_declared(writer: LakeWriter, declared: Declared) -> None:
 def ratio(view: str) -> float | None:
     labels = {"symbol": SYMBOL, "feature_view": view}
     return REGISTRY.get_sample_value("candlewick_skew_mismatch_ratio", labels)
-
-
-def test_late_trades_a_kill_and_a_reconcile_leave_no_mismatch_and_every_revision_explained(
-    left: Left, settings: Settings,
-) -> None:
-    writer = settle(left, settings)
-    lake = Lake(writer.filesystem, writer.root)
-    span = Stretch(START_NS, END_NS, (SYMBOL,))
-    done = reconcile(lake, writer, SYMBOL, left.past(), span, lambda: REVISED_NS)
-    assert {one.told.close_time for one in done.bars} == left.late_closes != set()
-    report = certified(settings)
-    assert (report.examples, report.revised.examples) == ([], [])
-    assert report.passed
-    assert report.places["lake"] == SECONDS + MINUTES - SECONDS // 60
-    assert report.places["predictions"] == SECONDS - 1
-    assert report.places["predictions, oldest line masked"] == 1
-    assert report.revised.rows == len(done.rows) > 0
-    # Beside it, by hand: the cells in which the lake's revised rows differ from those known in time.
-    held = lake_rows(lake, SYMBOL, START_NS, END_NS)
-    known = {row.ts_event: row.values for row in held if row.provenance != "reconcile"}
-    cells = {
-        (time_text(row.ts_event), name): (known[row.ts_event][name], value)
-        for row in held if row.provenance == "reconcile"
-        for name, value in row.values.items() if value != known[row.ts_event][name]
-    }
-    assert report.revised.cells == len(cells) > 0
-    told = {(str(one["second"]), str(one["feature"])): one for one in report.revised.revisions}
-    assert all((one["as_known"], one["as_revised"]) == cells[at] for at, one in told.items())
-    late = {revision_time(close) for close in left.late_closes}
-    for (second, _), one in told.items():
-        because = str(one["because"]).removeprefix(f"{SYMBOL} ").split(" ")[0]
-        assert because in late
-        assert because <= second
-        assert "volume" in str(one["because"])
 
 
 def test_one_flipped_bit_in_the_lake_is_named_with_its_raw_events(left: Left, settings: Settings) -> None:
