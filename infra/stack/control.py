@@ -22,7 +22,6 @@ import typer
 
 from feature_repo.settings import ROOT, Settings, load_settings
 from infra.stack import logfiles, processes, services, state, table, venue
-from infra.stack.service import SATISFIED
 
 LOOK_EVERY_S = 0.2
 # A message that differs in its numbers only is the same news.
@@ -146,11 +145,7 @@ def _report(settings: Settings, as_json: bool) -> int:
             typer.echo("not running; `make up` starts it")
         return 1
     typer.echo(json.dumps(found) if as_json else table.render(found))
-    return 0 if _all_ready(found) else 1
-
-
-def _all_ready(found: Mapping[str, Any]) -> bool:
-    return all(service["state"] in SATISFIED for service in found["services"] if service["awaited"])
+    return 1 if table.away(found) else 0
 
 
 def _taken(settings: Settings, source: str) -> list[str]:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from infra.stack.service import SATISFIED
+
 MIB = 1024 * 1024
 HEADINGS = ("COMPONENT", "STATE", "ADDRESS", "MEMORY", "LOG")
 
@@ -24,9 +26,25 @@ def render(status: Mapping[str, Any]) -> str:
     notes = [f"  {s['name']}: {s['message']}" for s in status["services"] if s.get("message")]
     total = status.get("memory_bytes")
     memory = f", memory {total / MIB:.0f} MiB" if total else ""
-    stack = f"stack {status['phase']}, market: {status.get('source', '?')}{memory}"
+    stack = f"stack {_phase(status)}, market: {status.get('source', '?')}{memory}"
     sets = [_sets(status)] if "feature_sets" in status else []
     return "\n".join([*lines, *notes, "", stack, *sets, f"page  {status.get('page', '')}"])
+
+
+def _phase(status: Mapping[str, Any]) -> str:
+    """A stack that was ready is not while one of its processes is starting again.
+
+    >>> _phase({"phase": "ready", "services": [{"name": "redis", "state": "starting", "awaited": True}]})
+    'not ready (redis)'
+    """
+    absent = away(status)
+    return f"not ready ({', '.join(absent)})" if status["phase"] == "ready" and absent else str(status["phase"])
+
+
+def away(status: Mapping[str, Any]) -> list[str]:
+    """Services that the stack waits for and that are not ready."""
+    return [service["name"] for service in status["services"]
+            if service["awaited"] and service["state"] not in SATISFIED]
 
 
 def _sets(status: Mapping[str, Any]) -> str:
