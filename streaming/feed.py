@@ -161,10 +161,12 @@ class Feed:
             if not self._is_wanted(frame.trade_id):
                 return
             self._check_time(frame.time_ms * MILLISECOND_NS, now)
+            self._date_quote(frame.time_ms * MILLISECOND_NS, frame.trade_id > (self.sealer.newest_id or 0))
             self._on_trade(frame, now)
             self._expect_diff(frame.time_ms * MILLISECOND_NS, now)
         elif isinstance(frame, DepthFrame):
             self._check_time(frame.ts_event, now)
+            self._date_quote(frame.ts_event, frame.last_id > self.book.last_update_id)
             self._on_depth(frame, now)
         else:
             self._on_ticker(frame, now)
@@ -235,10 +237,14 @@ class Feed:
         # In a fast replay we may lag by seconds of wall time, which are minutes of its time.
         if ts_event - now > margin or now - ts_event > (margin if margin == STRAY_NS else REPLAY_LAGS * margin):
             raise StrayTime(f"{self.symbol}: expected a time within 10 s of {now}, found {ts_event}")
-        if self._ticker_ahead is not None and self._ticker_ahead.before is None:
-            self._ticker_ahead.before = ts_event
         self._metrics.received(ts_event, now)
         self.last_event_ns = max(ts_event, self.last_event_ns or 0)
+
+    def _date_quote(self, ts_event: int, is_new: bool) -> None:
+        # A quote has no time of its own: it happened before the event that follows it. What the next connection
+        # repeats follows nothing: its old time would make every second since look as if its book lacked the quote.
+        if is_new and self._ticker_ahead is not None and self._ticker_ahead.before is None:
+            self._ticker_ahead.before = ts_event
 
     def _on_trade(self, frame: TradeFrame, now: int) -> None:
         if not frame.counts:

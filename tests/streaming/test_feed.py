@@ -112,6 +112,20 @@ def test_best_quotes_ahead_for_a_moment_are_no_stall() -> None:
     assert feed.book.synced
 
 
+@pytest.mark.parametrize("repeated", [trade(1, 100), depth(11, 150)])
+@pytest.mark.parametrize("has_book", [True, False])
+def test_what_the_next_connection_repeats_dates_no_quote(repeated: TradeFrame | DepthFrame, has_book: bool) -> None:
+    memory = Memory()
+    feed = feed_of(memory)
+    feed.filled(Span(None, START))
+    feed.on_snapshot(SNAPSHOT, at(0))
+    frames = [trade(1, 100), depth(11, 150), trade(2, 950), depth(12, 1_100), ticker(13), repeated]
+    frames += [trade(3, 1_200 if has_book else 990), trade(4, 1_300)]
+    for frame in frames:
+        feed.on_frame(frame, at(1_200))
+    assert [(seal.close, seal.book_valid) for seal in memory.of(SecondClosed)] == [(at(1_000), has_book)]
+
+
 def test_gap_in_the_diffs_makes_the_feed_ask_for_a_snapshot_and_publish_no_book() -> None:
     memory = Memory()
     feed = feed_of(memory)
