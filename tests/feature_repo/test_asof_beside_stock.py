@@ -1,7 +1,9 @@
 """Beside Feast's stock stores (dask, DuckDB) on the same files: what differs, and that nothing else does.
 
 Stock keeps no order, drops entity rows it cannot join and repeated ones, and by default uses rows from before they were
-known. Asked by event time, or stock asked to filter by `created`, ours gives the same values for every row stock keeps.
+known. Asked by event time, or stock asked to filter by `created`, ours gives the same values for every row stock keeps;
+but of several rows of one event time dask takes any: it sorts by `created` first and by event time then, and its second
+sort keeps the order of the first for up to sixteen joined rows only.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from feast import Entity, FeatureStore, FeatureView, ValueType
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.feature_repo.made_feast import ASOF, HOUR, made_view, repository, times
@@ -73,10 +75,12 @@ def by_row(found: pd.DataFrame) -> dict[int, int | None]:
     rows=st.lists(ROW, min_size=1, max_size=12), asked=st.lists(ASKED, min_size=1, max_size=8),
     by_created=st.booleans(),
 )
+@example(rows=[("A", 0, 0), ("A", 0, 1), ("A", 0, 2)], asked=[("A", t) for t in (0, 0, 0, 1, 0, 1)], by_created=False)
 def test_every_row_that_stock_keeps_has_our_value_and_what_it_loses_is_dropped_or_repeated(
     stock: str, rows: list[tuple[str, int, int]], asked: list[tuple[str, int]], by_created: bool,
 ) -> None:
     held, entities = rows_of(rows), asked_of(asked)
+    events = held.set_index("price")[["symbol", "event_timestamp"]].apply(tuple, axis=1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         theirs = store(folder, held, {"type": stock}, 3 * HOUR)
@@ -88,7 +92,8 @@ def test_every_row_that_stock_keeps_has_our_value_and_what_it_loses_is_dropped_o
     twice = entities.duplicated(["symbol", "event_timestamp"], keep=False)
     for n, value in known.items():
         if n in kept:
-            assert kept[n] == value
+            is_tie = stock == "dask" and None not in (value, kept[n]) and events[value] == events[kept[n]]
+            assert kept[n] == value or is_tie
         else:
             assert value is None or twice[n], f"stock lost entity row {n} that it could answer"
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 STEP = Decimal("1e-8")
 EVERY_S = 1.0
@@ -47,18 +47,33 @@ def python_binance(url: str, symbols: list[str], seconds: float) -> None:
     AsyncClient.API_URL = f"{url}/api"
     BinanceSocketManager.STREAM_URL = f"{url.replace('http', 'ws', 1)}/"
 
-    async def follow(client: Any, symbol: str) -> None:
+    class Client(AsyncClient):  # type: ignore[misc]
+        """Remembers which snapshot was the last.
+
+        At a gap the library takes a snapshot, puts the diff that came before it on top and goes on from that diff: its
+        book is of no update at all until it has come to that snapshot.
+        """
+
+        snapshots: ClassVar[dict[str, int]] = {}
+
+        async def get_order_book(self, **params: Any) -> Any:
+            found = await super().get_order_book(**params)
+            self.snapshots[params["symbol"]] = found["lastUpdateId"]
+            return found
+
+    async def follow(client: Client, symbol: str) -> None:
         manager = DepthCacheManager(client, symbol, limit=5000, conv_type=Decimal, ws_interval=100)
         async with manager:
             told, began, books = time.monotonic(), time.monotonic(), 0
             while time.monotonic() - began < seconds or books < LEAST_BOOKS:
                 cache = await manager.recv()
-                if time.monotonic() - told >= EVERY_S:
+                is_whole = manager._last_update_id >= client.snapshots[symbol]
+                if is_whole and time.monotonic() - told >= EVERY_S:
                     told, books = time.monotonic(), books + 1
                     tell(symbol, manager._last_update_id, cache.get_bids(), cache.get_asks())
 
     async def run() -> None:
-        client = await AsyncClient.create()
+        client = await Client.create()
         try:
             info = await client.get_exchange_info()
             missing = set(symbols) - {symbol["symbol"] for symbol in info["symbols"]}
