@@ -71,9 +71,12 @@ def onnx_bytes(model: Any) -> bytes:
     """The graph with a free batch axis; a model's trees are a node between the inputs' part and the heads' part."""
     import torch
 
+    from training.abreast import abreast
     from training.forecaster import OUTPUTS
     from training.parts import Front, Heads, Whole
+    from training.stack import Stack
 
+    model = abreast(model) if isinstance(model, Stack) else model
     rows = torch.randn(2, SEQUENCE_LENGTH, len(FORECAST_BAR)).abs() * 1e-3
     inputs = {"sequence": rows, "context": torch.full((2, 1), 1e-3)}
     model.eval()

@@ -11,6 +11,7 @@ import copy
 import os
 import time
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import structlog
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from feature_repo.grid import Ints
+from feature_repo.grid import Floats, Ints
 from feature_repo.progress import step
 from training.baselines import Har, ln_lags
 from training.dataset import TrainingSet
@@ -27,6 +28,7 @@ from training.model import Network, Transformer
 from training.targets import HORIZONS
 
 LOG = structlog.get_logger()
+F = TypeVar("F", bound=Forecaster)
 BAND = (0.10, 0.90)
 CHANCE_WEIGHTS = (1.0, 0.3, 0.5, 1.0, 0.5, 1.0)
 """Of `CHANCES` in the loss; flat is easy and matters least."""
@@ -84,7 +86,7 @@ def fit(table: TrainingSet, config: FitConfig, kind: type[Network] = Transformer
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(mode=True)
     start = time.monotonic()
-    _, model = _prepared(table, config, kind)
+    model = _prepared(table, config, kind)
     device = place()
     model.to(device)
     average = copy.deepcopy(model)
@@ -115,19 +117,28 @@ def place() -> torch.device:
     return torch.device("cuda")
 
 
-def _prepared(table: TrainingSet, config: FitConfig, kind: type[Forecaster] = Transformer) -> tuple[Har, Forecaster]:
+def _prepared(table: TrainingSet, config: FitConfig, kind: type[Forecaster] = Transformer) -> Forecaster:
     """HAR and scaler fitted, weights at their start."""
+    model = with_har(kind(bar_columns()), table, config.tabular_stride)
     at = table.part("train", config.stride)
-    newest = table.newest(at)
-    y_NK = np.column_stack([table.targets[f"rv_{h}"][at] for h in HORIZONS])
-    har = Har.fit(ln_lags(newest), y_NK)
-    model = kind(bar_columns())
-    # HAR by least squares on logs, not on QLIKE: a few violent minutes steer the latter (docs/experiments.md).
-    model.har_GK.copy_(torch.from_numpy(har.coefficients_GK).float())
     center, scale = _robust(model, table, at[:: max(1, len(at) // 20_000)])
     model.center_F.copy_(center)
     model.scale_F.copy_(scale)
-    return har, model
+    return model
+
+
+def with_har(model: F, table: TrainingSet, stride: int) -> F:
+    """The model with HAR's coefficients set: the same for every model of the same rows."""
+    at = table.part("train", stride)
+    # By least squares on logs, not on QLIKE: a few violent minutes steer the latter (docs/experiments.md).
+    har = Har.fit(ln_lags(table.newest(at)), volatilities(table, at))
+    model.har_GK.copy_(torch.from_numpy(har.coefficients_GK).float())
+    return model
+
+
+def volatilities(table: TrainingSet, at: Ints) -> Floats:
+    """Realised volatilities after each row, (N, K)."""
+    return np.column_stack([table.targets[f"rv_{h}"][at] for h in HORIZONS])
 
 
 def _robust(model: Forecaster, table: TrainingSet, at: Ints) -> tuple[Tensor, Tensor]:

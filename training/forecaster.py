@@ -16,17 +16,22 @@ inputs · T outputs of the trees. Sources: Corsi 2009 (HAR), Patton 2011 (QLIKE)
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
+from numpy.polynomial import chebyshev, polynomial
 from torch import Tensor, nn
 
 from feature_repo.features import FORECAST_BAR, SEQUENCE_LENGTH
 from training.baselines import HAR_LAGS, column_kinds
+from training.targets import HORIZONS
 
 if TYPE_CHECKING:
     from training.trees import TreeBank
+
 
 Kind = Literal["volatility", "return", "positive", "plain"]
 OUTPUTS = (
@@ -37,6 +42,8 @@ OUTPUTS = (
 OF_DIRECTION = ("up", "flat")
 CHANCES = (*OF_DIRECTION, "spike_5", "spike", "spike_60", "risk")
 """Targets that are chances."""
+HEADS = (*(f"volatility_{h}" for h in HORIZONS), *CHANCES)
+"""What a model forecasts, each by itself."""
 FLOOR = 1e-5
 """Volatilities below 0.1 bp per √minute (a market that stood still) count as that: a logarithm has no bottom."""
 CLIP = 5.0
@@ -102,11 +109,30 @@ class Raw:
         return torch.cat([self.direction_B2, self.chances_B4], dim=1)
 
 
+def multiples(harmonics: Sequence[int]) -> tuple[list[float], list[list[float]]]:
+    """cos kθ and sin kθ / sin θ as polynomials of cos θ (Chebyshev's): which are to be multiplied by sin θ, (W,), and
+    the coefficients, (P, W), P powers from 0 and W waves: sin 2θ, cos 2θ, …
+
+    >>> multiples([2])
+    ([1.0, 0.0], [[0.0, -1.0], [2.0, 0.0], [0.0, 2.0]])
+    """
+    first = [chebyshev.cheb2poly([0] * k + [1]) for k in harmonics]
+    second = [polynomial.polyder(cosine) / k for k, cosine in zip(harmonics, first, strict=True)]
+    both = [each for pair in zip(second, first, strict=True) for each in pair]
+    columns = [np.pad(each, (0, 1 + max(harmonics) - len(each))) for each in both]
+    return [1.0, 0.0] * len(first), np.column_stack(columns).tolist()
+
+
+MULTIPLES = multiples(HARMONICS)
+
+
 class Forecaster(nn.Module):  # type: ignore[misc]
     """Raw feature rows → calibrated forecast. Buffers hold what is fitted beside the weights (scaler, HAR, …)."""
 
     bank: TreeBank | None = None
     """The model's decision trees, if it has any."""
+    answers: tuple[str, ...] = ()
+    """Which of `HEADS` each output of `bank` is for; () where it is for several."""
     learns_late: bool = False
     """Whether its direction has learnt from `TrainingSet.stopping`, days of the calibration part."""
 
@@ -157,11 +183,16 @@ class Forecaster(nn.Module):  # type: ignore[misc]
         return values_BLF.clamp(-CLIP, CLIP), known_BLF.to(sequence_BLF.dtype)
 
     def harmonics(self, newest_BF: Tensor) -> Tensor:
-        """Sines and cosines of multiples of the day's phase, (B, 2 per harmonic): sessions open sharply."""
-        sine_B, cosine_B = (zero_unknown(newest_BF[:, self.columns.index(name)]) for name in self.columns.day)
-        times = torch.tensor(HARMONICS, device=newest_BF.device, dtype=newest_BF.dtype)
-        phase_BH = torch.atan2(sine_B, cosine_B).unsqueeze(1) * times
-        return torch.stack([torch.sin(phase_BH), torch.cos(phase_BH)], dim=2).flatten(1)
+        """Sines and cosines of multiples of the day's phase, (B, 2 per harmonic): sessions open sharply.
+
+        As polynomials of its sine and cosine (`multiples`): half the operations of taking the phase and its waves.
+        """
+        device, at = newest_BF.device, [self.columns.index(name) for name in self.columns.day]
+        day_B2 = newest_BF.index_select(1, torch.tensor(at, device=device))
+        day_B2 = torch.where(torch.isnan(day_B2), torch.tensor([0.0, 1.0], device=device), day_B2)
+        powers_BP = day_B2[:, 1:] ** torch.arange(1.0 + max(HARMONICS), device=device)
+        times_sine_W, of_powers_PW = (torch.tensor(each, device=device, dtype=newest_BF.dtype) for each in MULTIPLES)
+        return (powers_BP @ of_powers_PW) * torch.where(times_sine_W > 0, day_B2[:, :1], 1.0)
 
     def thresholds(self, newest_BF: Tensor, ln_har_BK: Tensor, context_B1: Tensor) -> tuple[Tensor, Tensor]:
         """ln of the spike threshold (B, 1) and of the risk threshold (B,), of which an unknown one is 0."""

@@ -4,7 +4,8 @@
     risk, spike = σ(slope · ln(f_h / threshold) + correction)
 
 Shapes: B batch · L minutes (64, oldest first) · F features · P patches · C channels · H heads · D head width · W width
-· K horizons (5, 15, 60 min) · S summary. Sources: Nie et al. 2023 (patches), Hochreiter and Schmidhuber 1997 (LSTM).
+· K horizons (5, 15, 60 min) · S summary · N of the newest minute.
+Sources: Nie et al. 2023 (patches), Hochreiter and Schmidhuber 1997 (LSTM).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Sizes:
     """Minutes that are one step of the network."""
     width: int = 48
     heads: int = 4
-    layers: int = 2
+    layers: int = 1
     dropout: float = 0.1
 
 
@@ -52,20 +53,22 @@ class Block(nn.Module):  # type: ignore[misc]
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.drop = nn.Dropout(dropout)
 
-    def attend(self, x_BPC: Tensor) -> Tensor:
-        if torch.compiler.is_exporting():  # one operation of a graph where what follows is a dozen
-            q_BPC, k_BPC, v_BPC = self.qkv(x_BPC).chunk(3, dim=-1)
-            return self.out(attention(q_BPC, k_BPC, v_BPC, q_num_heads=self.heads, kv_num_heads=self.heads)[0])
-        width = x_BPC.shape[-1]
-        qkv_BP3HD = self.qkv(x_BPC).unflatten(-1, (3, self.heads, width // self.heads))
-        q_BHPD, k_BHPD, v_BHPD = qkv_BP3HD.permute(2, 0, 3, 1, 4).unbind(0)
-        scores_BHPP = q_BHPD @ k_BHPD.transpose(-2, -1) / math.sqrt(width // self.heads)
-        mixed_BHPD = torch.softmax(scores_BHPP, dim=-1) @ v_BHPD
-        return self.out(mixed_BHPD.transpose(1, 2).flatten(2))
+    def forward(self, x_BPW: Tensor) -> Tensor:
+        mixed_BPW = attended(self.qkv(self.norm_1(x_BPW)), self.heads)
+        x_BPW = x_BPW + self.drop(self.out(mixed_BPW))
+        return x_BPW + self.drop(self.mlp(self.norm_2(x_BPW)))
 
-    def forward(self, x_BPC: Tensor) -> Tensor:
-        x_BPC = x_BPC + self.drop(self.attend(self.norm_1(x_BPC)))
-        return x_BPC + self.drop(self.mlp(self.norm_2(x_BPC)))
+
+def attended(qkv_BPC: Tensor, heads: int) -> Tensor:
+    """What each patch takes from all, (B, P, W), by queries, keys and values side by side (C = 3W)."""
+    if torch.compiler.is_exporting():  # one operation of a graph where what follows is a dozen
+        q_BPW, k_BPW, v_BPW = qkv_BPC.chunk(3, dim=-1)
+        return attention(q_BPW, k_BPW, v_BPW, q_num_heads=heads, kv_num_heads=heads)[0]
+    head_width = qkv_BPC.shape[-1] // (3 * heads)
+    q_BHPD, k_BHPD, v_BHPD = qkv_BPC.unflatten(-1, (3, heads, head_width)).permute(2, 0, 3, 1, 4).unbind(0)
+    scores_BHPP = q_BHPD @ k_BHPD.transpose(-2, -1) / math.sqrt(head_width)
+    mixed_BHPD = torch.softmax(scores_BHPP, dim=-1) @ v_BHPD
+    return mixed_BHPD.transpose(1, 2).flatten(2)
 
 
 class Network(Forecaster):
@@ -91,27 +94,50 @@ class Network(Forecaster):
 
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:  # noqa: ARG002 - it has no trees
         """Before calibration."""
-        patches = (self.columns.length // self.sizes.patch, self.sizes.patch)
-        newest_BF = sequence_BLF[:, -1]
-        ln_har_BK = self.ln_har(newest_BF)
-        values_BLF, known_BLF = self.scaled(sequence_BLF, ln_har_BK[:, 1:2])
-        tokens_BLC = torch.cat([values_BLF, known_BLF], dim=-1)
-        x_BPW = self.trunk(self.embed(tokens_BLC.unflatten(1, patches).flatten(2)))
-        ln_spike_B1, ln_risk_B = self.thresholds(newest_BF, ln_har_BK, context_B1)
-        summary_BS = torch.cat(
-            [x_BPW[:, -1], x_BPW.mean(dim=1), tokens_BLC[:, -1], self.harmonics(newest_BF),
-             distances(ln_har_BK, ln_spike_B1, ln_risk_B, context_B1)], dim=-1,
-        )
-        out_B5 = self.volatility_head(summary_BS)
-        ln_f_BK = ln_har_BK + DELTA_LIMIT * torch.tanh(out_B5[:, :3] / DELTA_LIMIT)
-        band_B2 = 0.5 * torch.exp(out_B5[:, 3:].clamp(-2, 2)) * torch.tensor([-1.0, 1.0], device=out_B5.device)
-        f_B4 = torch.cat([ln_f_BK, ln_f_BK[:, 1:2]], dim=1)
-        bar_B4 = torch.cat([ln_spike_B1.expand(-1, 3), ln_risk_B.unsqueeze(1)], dim=1)
-        chances_B4 = self.slopes * (f_B4 - bar_B4) + self.chance_head(summary_BS)
+        told = read(self, self.sizes.patch, sequence_BLF, context_B1)
+        x_BPW = self.trunk(self.embed(told.patches_BPC))
+        summary_BS = torch.cat([x_BPW[:, -1], x_BPW.mean(dim=1), told.newest_BN], dim=-1)
+        out_B5, chances_B4 = self.volatility_head(summary_BS), self.chance_head(summary_BS)
         signs_BN = torch.sign(zero_unknown(sequence_BLF[:, -SIGNS:, self.columns.index("return_1m")]))
         direction_B2 = self.direction_head(torch.cat([summary_BS, signs_BN], dim=-1))
         usual_2 = torch.tensor([0.0, USUAL_FLAT], device=direction_B2.device)
-        return Raw(ln_har_BK, ln_f_BK, band_B2, direction_B2 + usual_2, chances_B4)
+        ln_f_BK, band_B2, chances_B4 = corrected(told, out_B5, chances_B4, self.slopes)
+        return Raw(told.ln_har_BK, ln_f_BK, band_B2, direction_B2 + usual_2, chances_B4)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What every network reads, however its weights are."""
+
+    patches_BPC: Tensor
+    """Standardised values and what is known of them, side by side."""
+    newest_BN: Tensor
+    """The newest minute alone: its values, the day's waves, how far HAR is from the thresholds."""
+    ln_har_BK: Tensor
+    bar_B4: Tensor
+    """ln of the thresholds that spikes (5, 15, 60 min) and risk are counted above."""
+
+
+def read(model: Forecaster, patch: int, sequence_BLF: Tensor, context_B1: Tensor) -> Told:
+    """Rows as a network reads them."""
+    newest_BF = sequence_BLF[:, -1]
+    ln_har_BK = model.ln_har(newest_BF)
+    tokens_BLC = torch.cat(model.scaled(sequence_BLF, ln_har_BK[:, 1:2]), dim=-1)
+    ln_spike_B1, ln_risk_B = model.thresholds(newest_BF, ln_har_BK, context_B1)
+    from_bars_BN = distances(ln_har_BK, ln_spike_B1, ln_risk_B, context_B1)
+    return Told(
+        tokens_BLC.unflatten(1, (model.columns.length // patch, patch)).flatten(2),
+        torch.cat([tokens_BLC[:, -1], model.harmonics(newest_BF), from_bars_BN], dim=-1), ln_har_BK,
+        torch.cat([ln_spike_B1.expand(-1, 3), ln_risk_B.unsqueeze(1)], dim=1),
+    )
+
+
+def corrected(told: Told, out_B5: Tensor, chances_B4: Tensor, slopes_4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """ln f (B, K), the band (B, 2) and log odds (B, 4), of one network or of several (axes before B)."""
+    ln_f_BK = told.ln_har_BK + DELTA_LIMIT * torch.tanh(out_B5[..., :3] / DELTA_LIMIT)
+    band_B2 = torch.exp(out_B5[..., 3:].clamp(-2, 2)) * torch.tensor([-0.5, 0.5], device=out_B5.device)
+    f_B4 = torch.cat([ln_f_BK, ln_f_BK[..., 1:2]], dim=-1)
+    return ln_f_BK, band_B2, slopes_4 * (f_B4 - told.bar_B4) + chances_B4
 
 
 def distances(ln_har_BK: Tensor, ln_spike_B1: Tensor, ln_risk_B: Tensor, context_B1: Tensor) -> Tensor:

@@ -21,9 +21,9 @@ from training import tabular
 from training.calibration import calibrate
 from training.dataset import TrainingSet
 from training.fitting import FitConfig, Fitted, fit
-from training.forecaster import OF_DIRECTION, Forecaster
+from training.forecaster import HEADS, OF_DIRECTION, Forecaster
 from training.model import Lstm, Network, Transformer
-from training.stack import HEADS, Stack, fit_stack
+from training.stack import Stack, fit_stack
 from training.tabular import Budget
 
 Family = Literal["direction", "volatility", "spike", "risk"]
@@ -54,7 +54,8 @@ class Member:
 OF_VOLATILITY = tuple(head for head in HEADS if head not in OF_DIRECTION)
 """Volatilities, spikes and risk."""
 STACKED: Mapping[str, Member] = {
-    "gradient_boosting": Member("gradient_boosting"),
+    # How many minutes are flat has changed tenfold in six years: of that recency alone is asked.
+    "gradient_boosting": Member("gradient_boosting", heads=tuple(head for head in HEADS if head != "flat")),
     "recent_direction": Member("recent_direction", heads=OF_DIRECTION),
     "transformer": Member("transformer", heads=OF_VOLATILITY), "transformer_2": Member("transformer", 1, OF_VOLATILITY),
 }

@@ -8,7 +8,7 @@ sum to 1, so the mixture stays between its members; one much worse than the othe
 are drawn towards equal ones: which of two good members is better on one stretch says little of the next.
 Sources: Wolpert 1992 (stacking), Breiman 1996 (non-negative weights), Claeskens et al. 2016 (equal weights do well).
 
-Shapes: as `training.forecaster` · M members · O heads (3 volatilities, then `CHANCES`).
+Shapes: as `training.forecaster` · M members · O `HEADS`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,9 @@ from torch import Tensor, nn
 from feature_repo.grid import Ints
 from training.dataset import TrainingSet
 from training.fitting import outcomes, raw_outputs
-from training.forecaster import CHANCES, Forecaster, Raw
-from training.targets import HORIZONS
+from training.forecaster import HEADS, Forecaster, Raw
 from training.trees import TreeBank
 
-HEADS = (*(f"volatility_{h}" for h in HORIZONS), *CHANCES)
 FAMILIES = {"volatility": slice(0, 3), "band": slice(1, 2), "direction": slice(3, 5), "chances": slice(5, 9)}
 """Which of `HEADS` weigh a part of `Raw`; the band is that of 15 minutes."""
 Line = tuple[Tensor, Tensor | float, Tensor | float]
@@ -42,7 +40,7 @@ evenly, one that is worse by tenths is left out (docs/experiments.md, 11)."""
 class Stack(Forecaster):
     """Members by name. Those with trees read the same inputs, relative to the same HAR."""
 
-    def __init__(self, members: Mapping[str, Forecaster], asked: Mapping[str, Sequence[str]] | None = None) -> None:
+    def __init__(self, members: Mapping[str, Forecaster], asked: Mapping[str, Collection[str]] | None = None) -> None:
         first = next(iter(members.values()))
         super().__init__(first.columns)
         self.asked = {name: frozenset((asked or {}).get(name, HEADS)) for name in members}
@@ -53,7 +51,7 @@ class Stack(Forecaster):
         owner = next(iter(grown.values()), first)
         assert all(torch.equal(each.har_GK, owner.har_GK) for each in grown.values())
         self.har_GK.copy_(owner.har_GK)  # the trees read inputs relative to their own HAR
-        banks = {name: each.bank for name, each in grown.items() if each.bank is not None}
+        banks = {name: _asked(each, self.asked[name]) for name, each in grown.items()}
         self.bank = TreeBank.joined(list(banks.values())) if banks else None
         ends = np.cumsum([len(bank.base) for bank in banks.values()]).tolist()
         self.outputs = {name: slice(*span) for name, span in zip(banks, pairwise([0, *ends]), strict=True)}
@@ -100,6 +98,12 @@ def usual_weights(asked: Sequence[Collection[str]]) -> Tensor:
     return asked_MO / asked_MO.sum(dim=0)
 
 
+def _asked(member: Forecaster, heads: Collection[str]) -> TreeBank:
+    """The member's trees, of those heads alone where each output is for one."""
+    assert member.bank is not None
+    return member.bank.only([not member.answers or member.answers[t] in heads for t in range(len(member.bank.base))])
+
+
 def mixable(member: Forecaster, raw: Raw) -> Tensor:
     """A member's calibrated logs and log odds, (B, O)."""
     logits_BC = raw.logits_BC * member.platt_62[:, 0] + member.platt_62[:, 1]
@@ -107,7 +111,7 @@ def mixable(member: Forecaster, raw: Raw) -> Tensor:
 
 
 def fit_stack(
-    members: Mapping[str, Forecaster], table: TrainingSet, asked: Mapping[str, Sequence[str]] | None = None,
+    members: Mapping[str, Forecaster], table: TrainingSet, asked: Mapping[str, Collection[str]] | None = None,
     stride: int = 3,
 ) -> Stack:
     """Weights by QLIKE and log loss on days that stopped no member. Members are calibrated already.

@@ -13,7 +13,7 @@ Shapes: as `training.forecaster`. Sources: Corsi 2009; RiskMetrics 1996; Breiman
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,15 +22,26 @@ from torch import Tensor
 from feature_repo.contracts import DAY_NS, MINUTE_NS
 from feature_repo.grid import Floats, Ints
 from feature_repo.progress import step
-from training.baselines import HALF_LIVES, LAG_FLOOR, Har, Reversal, ln_lags
+from training.baselines import HALF_LIVES, LAG_FLOOR, Reversal
 from training.calibration import recency
 from training.dataset import PURGE_NS, TrainingSet
-from training.forecaster import CHANCES, CLIP, FLOOR, OF_DIRECTION, Columns, Forecaster, Raw, bar_columns, zero_unknown
+from training.fitting import volatilities, with_har
+from training.forecaster import (
+    CHANCES,
+    CLIP,
+    FLOOR,
+    HEADS,
+    OF_DIRECTION,
+    Columns,
+    Forecaster,
+    Raw,
+    bar_columns,
+    zero_unknown,
+)
 from training.metrics import qlike
 from training.targets import HORIZONS
 from training.trees import Singles, Tree, TreeBank
 
-F = TypeVar("F", bound=Forecaster)
 HALF_BAND = 0.5
 """The band's half-width in logs before calibration, which moves both ends."""
 BATCH = 8192
@@ -135,6 +146,8 @@ class LinearForecaster(HarForecaster):
 class TreeForecaster(HarForecaster):
     """Three corrections of ln HAR and six logits, each a sum over trees."""
 
+    answers = HEADS
+
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
         return _corrected(self, sequence_BLF, context_B1, trees_BT, trees_BT)
 
@@ -143,6 +156,7 @@ class RecentForecaster(HarForecaster):
     """Odds of a rise and of a flat minute, each a sum over trees; the rest as HAR."""
 
     learns_late = True
+    answers = OF_DIRECTION
 
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:
         raw = self.plain(sequence_BLF, context_B1, self.ln_f(sequence_BLF), trees_BT)
@@ -176,13 +190,13 @@ def _corrected(
 
 def fit_har(table: TrainingSet, budget: Budget) -> Forecaster:
     """HAR alone."""
-    return with_har(HarForecaster(bar_columns()), table, budget)
+    return with_har(HarForecaster(bar_columns()), table, budget.stride)
 
 
 def fit_ewma(table: TrainingSet, budget: Budget) -> Forecaster:
     """Half-life and level of each horizon by QLIKE on the training rows."""
     model = EwmaForecaster(bar_columns())
-    with_har(model, table, budget)
+    with_har(model, table, budget.stride)
     at = table.part("train", budget.stride)
     y_NK = volatilities(table, at)
     scored: list[list[tuple[float, float, float]]] = [[], [], []]
@@ -202,7 +216,7 @@ def fit_ewma(table: TrainingSet, budget: Budget) -> Forecaster:
 def fit_reversal(table: TrainingSet, budget: Budget) -> Forecaster:
     """The odds of a rise after a fall, a flat minute and a rise."""
     model = ReversalForecaster(bar_columns())
-    with_har(model, table, budget)
+    with_har(model, table, budget.stride)
     at = table.part("train", budget.stride)
     at = at[np.isfinite(table.targets["up"][at])]
     counted = Reversal.fit(table.newest(at)[:, model.columns.index("return_1m")], table.targets["up"][at])
@@ -216,10 +230,10 @@ def fit_logistic(table: TrainingSet, budget: Budget) -> Forecaster:
     from sklearn.linear_model import LogisticRegression, Ridge
 
     at = table.part("train", budget.stride)
-    front = with_har(HarForecaster(bar_columns()), table, budget)
+    front = with_har(HarForecaster(bar_columns()), table, budget.stride)
     x_NX = tabular(front, table, at)
     model = LinearForecaster(bar_columns(), x_NX.shape[1])
-    with_har(model, table, budget)
+    with_har(model, table, budget.stride)
     low, center, high = np.nanquantile(x_NX, [0.16, 0.5, 0.84], axis=0)
     model.center_X.copy_(torch.from_numpy(np.nan_to_num(center)))
     model.scale_X.copy_(torch.from_numpy(np.where(high > low, (high - low) / 2, 1.0)))
@@ -242,7 +256,7 @@ def fit_logistic(table: TrainingSet, budget: Budget) -> Forecaster:
 def fit_boosting(table: TrainingSet, budget: Budget) -> Forecaster:
     """Histogram boosting of each output: gamma deviance (which is QLIKE) for volatilities, log loss for chances."""
     at, tune = table.part("train", budget.stride), table.stopping(5)
-    model = with_har(TreeForecaster(bar_columns()), table, budget)
+    model = with_har(TreeForecaster(bar_columns()), table, budget.stride)
     x, x_tune = tabular(model, table, at), tabular(model, table, tune)
     members: list[Any] = []
     told, outputs = f"gradient boosting, seed {budget.seed}", len(HORIZONS) + len(CHANCES)
@@ -270,7 +284,7 @@ def fit_recent(table: TrainingSet, budget: Budget) -> Forecaster:
     # Returns of a day that calibrates reach into the first minutes of the next.
     late = late[(table.close_ns[late] - MINUTE_NS) % DAY_NS >= PURGE_NS]
     at = np.concatenate([table.part("train", budget.stride), late])
-    model = with_har(RecentForecaster(bar_columns()), table, budget)
+    model = with_har(RecentForecaster(bar_columns()), table, budget.stride)
     x, weight = tabular(model, table, at), recency(table.close_ns[at], budget.half_life_days)
     members: list[Any] = []
     for name in OF_DIRECTION:
@@ -288,7 +302,7 @@ def fit_forest(table: TrainingSet, budget: Budget) -> Forecaster:
     from sklearn.ensemble import RandomForestRegressor
 
     at = table.part("train", budget.stride)
-    model = with_har(ForestForecaster(bar_columns()), table, budget)
+    model = with_har(ForestForecaster(bar_columns()), table, budget.stride)
     x = tabular(model, table, at)
     up = table.targets["up"][at]
     chances = [table.targets[name][at] for name in CHANCES[2:]]
@@ -321,7 +335,7 @@ def fit_isolation(table: TrainingSet, budget: Budget) -> Forecaster:
     from sklearn.ensemble import IsolationForest
 
     at = table.part("train", budget.stride)
-    model: IsolationForecaster = with_har(IsolationForecaster(bar_columns()), table, budget)
+    model: IsolationForecaster = with_har(IsolationForecaster(bar_columns()), table, budget.stride)
     x = tabular(model, table, at)
     bank = TreeBank.of_isolation(IsolationForest(n_estimators=100, random_state=budget.seed).fit(x))
     length = bank.answer(x)[:, 0].astype(np.float64)
@@ -333,19 +347,6 @@ def fit_isolation(table: TrainingSet, budget: Budget) -> Forecaster:
 
 
 # --- what the fits share --------------------------------------------------------------------------------------------
-
-
-def with_har(model: F, table: TrainingSet, budget: Budget) -> F:
-    """The model with HAR's coefficients set: by least squares on logs, as every model's (docs/experiments.md)."""
-    at = table.part("train", budget.stride)
-    har = Har.fit(ln_lags(table.newest(at)), volatilities(table, at))
-    model.har_GK.copy_(torch.from_numpy(har.coefficients_GK).float())
-    return model
-
-
-def volatilities(table: TrainingSet, at: Ints) -> Floats:
-    """Realised volatilities after each row, (N, K)."""
-    return np.column_stack([table.targets[f"rv_{h}"][at] for h in HORIZONS])
 
 
 def over(table: TrainingSet, at: Ints, ask: Any) -> Singles:

@@ -67,6 +67,11 @@ class TreeBank:
                  for i, bank in enumerate(banks) for tree in bank.trees]
         return cls(tuple(trees), np.concatenate([bank.base for bank in banks]), banks[0].inputs)
 
+    def only(self, wanted: Sequence[bool]) -> TreeBank:
+        """The same outputs, with the trees of those that are wanted."""
+        kept = tuple(tree for tree in self.trees if any(wanted[output] for output in tree.outputs))
+        return replace(self, trees=kept or (NOTHING,))
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Itself as flat arrays, tree after tree."""
         sizes, widths = ([len(getattr(tree, name)) for tree in self.trees] for name in ("left", "outputs"))

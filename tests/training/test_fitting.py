@@ -17,6 +17,5 @@ def test_scaler_and_har_do_not_change_with_calibration_and_test(table: TrainingS
     values[outside] *= 3.0
     targets = {name: np.where(outside, 7.0 * column, column) for name, column in table.targets.items()}
     one, two = (_prepared(each, FitConfig()) for each in (table, replace(table, values_MF=values, targets=targets)))
-    assert one[0].coefficients_GK.tobytes() == two[0].coefficients_GK.tobytes()
     for name in ("har_GK", "center_F", "scale_F"):
-        assert torch.equal(getattr(one[1], name), getattr(two[1], name)), name
+        assert torch.equal(getattr(one, name), getattr(two, name)), name

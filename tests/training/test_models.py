@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from tests.training.conftest import CONFIG, Calibrated
+from training.abreast import abreast
 from training.dataset import TrainingSet
 from training.export import forecast, onnx_bytes, session
 from training.fitting import raw_outputs
-from training.forecaster import OUTPUTS, bar_columns
+from training.forecaster import OF_DIRECTION, OUTPUTS, bar_columns
 from training.metrics import qlike
 from training.model import Sizes
 from training.models import MODELS, STACKED, fit_model
@@ -142,15 +143,43 @@ def test_a_member_may_be_asked_for_a_part_of_a_family(calibrated, table: Trainin
     assert torch.allclose(said[:, 1:], own[:, 1:], atol=1e-5)
 
 
+def test_trees_of_heads_that_nobody_asks_for_are_no_part_of_a_stack(calibrated, table: TrainingSet) -> None:  # type: ignore[no-untyped-def]
+    boosted, har = calibrated("gradient_boosting"), calibrated("har")
+    stack = Stack({"boosted": boosted, "har": har}, {"boosted": [head for head in HEADS if head != "risk"]})
+    risk, at = HEADS.index("risk"), table.part("test", 7)
+    assert risk in {output for tree in boosted.bank.trees for output in tree.outputs}
+    assert stack.bank.trees == tuple(tree for tree in boosted.bank.trees if tree.outputs != (risk,))
+    said, plain = (mixable(m, raw_outputs(m, table, at))[:, risk] for m in (stack, har))
+    assert torch.allclose(said, plain, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_a_stacks_graph_says_nothing_twice_and_nothing_that_nobody_asks_for(calibrated: Calibrated) -> None:
     graph = onnx.load_from_string(onnx_bytes(calibrated("stack"))).graph
     said = Counter((node.op_type, *node.input, *(a.SerializeToString() for a in node.attribute)) for node in graph.node)
     assert [what for what, times in said.items() if times > 1] == []
-    assert sum(node.op_type == "Attention" for node in graph.node) == 2 * Sizes().layers, "of two Transformers"
-    weights = {tensor.name for tensor in graph.initializer}
-    assert any("volatility_head" in name for name in weights)
-    assert not any("direction_head" in name for name in weights), "direction is asked of trees"
+    assert sum(node.op_type == "Attention" for node in graph.node) == Sizes().layers, "two Transformers abreast"
+    assert not any("direction_head" in tensor.name for tensor in graph.initializer), "direction is asked of trees"
+
+
+def test_transformers_that_are_asked_for_different_things_stay_apart(calibrated, table: TrainingSet) -> None:  # type: ignore[no-untyped-def]
+    network, har, at = calibrated("transformer"), calibrated("har"), table.part("test", 7)
+    members = {"one": network, "two": calibrated("stack").members["transformer_2"], "har": har}
+    chances = [head for head in HEADS if head not in OF_DIRECTION]
+    for asked, names in (
+        ({"one": chances, "two": chances}, ["har", "transformers"]),
+        ({"one": chances, "two": ["volatility_5", "risk"]}, [*members]),
+        ({"two": chances}, [*members]),
+        ({}, [*members]),
+    ):
+        stack = Stack(members, asked)
+        unequal = stack.weights_MO * torch.tensor([[1.0], [3.0], [2.0]])
+        stack.weights_MO.copy_(unequal / unequal.sum(dim=0))
+        together = abreast(stack)
+        assert sorted(together.members) == sorted(names)
+        said, same = (raw_outputs(each, table, at) for each in (stack, together))
+        for name in ("ln_f_BK", "ln_band_B2", "direction_B2", "chances_B4"):
+            assert torch.allclose(getattr(said, name), getattr(same, name), rtol=1e-5, atol=1e-5), (asked, name)
 
 
 def test_a_useless_member_gets_next_to_no_weight(calibrated, table: TrainingSet) -> None:  # type: ignore[no-untyped-def]

@@ -13,10 +13,9 @@ from tests.training.conftest import CONFIG, Calibrated
 from training.calibration import calibrate
 from training.dataset import TrainingSet
 from training.fitting import raw_outputs
-from training.forecaster import CHANCES, OF_DIRECTION
+from training.forecaster import CHANCES, HEADS, OF_DIRECTION
 from training.metrics import auc
 from training.models import OF_VOLATILITY, STACKED, fit_model
-from training.stack import HEADS
 from training.tabular import Budget, fit_recent
 
 pytestmark = pytest.mark.timeout(600)
@@ -79,6 +78,7 @@ def test_a_stack_asks_trees_for_direction_and_networks_for_the_rest(calibrated: 
     for head, shares in stack.shares().items():
         asked = {name for name, member in STACKED.items() if head in member.heads}
         assert {name for name, weight in shares.items() if weight > 0} == asked, head
+    assert stack.shares()["flat"]["recent_direction"] == 1.0
     at = table.part("test", 7)
     boosted, recent = (raw_outputs(stack.members[name], table, at).logits_BC[:, 0] * stack.members[name].platt_62[0, 0]
                        + stack.members[name].platt_62[0, 1] for name in ("gradient_boosting", "recent_direction"))
