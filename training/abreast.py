@@ -17,28 +17,33 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.forecaster import OF_DIRECTION, Forecaster, Raw
-from training.model import Block, Transformer, attended, corrected, read
+from training.model import Block, Transformer, attended, corrected, network_inputs
 from training.stack import FAMILIES, Stack
 
 Affine = tuple[Tensor, Tensor]
 """Weight (C, X) and bias (C,) of a layer; scale and shift (X,) of a norm."""
 COMMON = ("har_GK", "center_F", "scale_F")
-"""Fitted from the same rows whatever the seed."""
+"""Fitted from the rows alone, whatever the seed."""
 
 
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def abreast(stack: Stack) -> Stack:
-    """The same forecasts. Transformers that are asked for the same, and not for direction, become one member."""
-    networks = {name: each for name, each in stack.members.items() if isinstance(each, Transformer)}
-    first = next(iter(networks), "")
-    alike = [name for name, each in networks.items() if not stack.asked[name] & set(OF_DIRECTION)
-             and (each.sizes, stack.asked[name]) == (networks[first].sizes, stack.asked[first])]
-    if len(alike) < 2:
+    """The same forecasts, with the first Transformers that can go together as one member, if two can: of one size and
+    from the same rows, asked for the same heads and not for direction."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for name, each in stack.members.items():
+        if isinstance(each, Transformer) and not stack.asked[name] & set(OF_DIRECTION):
+            common = [getattr(each, buffer).numpy().tobytes() for buffer in COMMON]
+            groups.setdefault((each.sizes, stack.asked[name], *common), []).append(name)
+    alike = next((names for names in groups.values() if len(names) > 1), [])
+    if not alike:
         return stack
     weights_MO = dict(zip(stack.members, stack.weights_MO, strict=True))
     own_MO = torch.stack([weights_MO.pop(name) for name in alike])
-    one = Abreast([networks[name] for name in alike], own_MO)
+    one = Abreast([stack.members[name] for name in alike], own_MO)
+    joined = "+".join(alike)
     others = {name: each for name, each in stack.members.items() if name not in alike}
-    found = Stack({**others, "transformers": one}, {**stack.asked, "transformers": stack.asked[first]})
+    found = Stack({**others, joined: one}, {**stack.asked, joined: stack.asked[alike[0]]})
     for name, value in stack.named_buffers(recurse=False):
         found.register_buffer(name, value)
     found.weights_MO = torch.stack([*weights_MO.values(), own_MO.sum(dim=0)])
@@ -52,7 +57,6 @@ class Abreast(Forecaster):
     def __init__(self, networks: Sequence[Transformer], weights_MO: Tensor) -> None:
         super().__init__(networks[0].columns)
         for name in COMMON:
-            assert all(torch.equal(getattr(each, name), getattr(networks[0], name)) for each in networks)
             self.register_buffer(name, getattr(networks[0], name))
         self.patch, width = networks[0].sizes.patch, networks[0].sizes.width
         self.embed = Layers([affine(each.embed) for each in networks], patched=True)
@@ -82,14 +86,14 @@ class Abreast(Forecaster):
 
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:  # noqa: ARG002 - it has no trees
         """The mixture, calibrated."""
-        told = read(self, self.patch, sequence_BLF, context_B1)
-        x_MBPW = normed(self.blocks(self.embed(told.patches_BPC)))
+        inputs = network_inputs(self, self.patch, sequence_BLF, context_B1)
+        x_MBPW = normed(self.blocks(self.embed(inputs.patches_BPC)))
         pooled_MBX = torch.cat([x_MBPW[:, :, -1], x_MBPW.mean(dim=2)], dim=-1)
-        out_MB9 = self.last(functional.gelu(self.pooled(pooled_MBX) + told.newest_BN @ self.newest_MXC))
-        said_MB9 = torch.cat(corrected(told, out_MB9[..., :5], out_MB9[..., 5:], self.slopes_M14), dim=-1)
+        out_MB9 = self.last(functional.gelu(self.pooled(pooled_MBX) + inputs.newest_BN @ self.newest_MXC))
+        said_MB9 = torch.cat(corrected(inputs, out_MB9[..., :5], out_MB9[..., 5:], self.slopes_M14), dim=-1)
         said_B9 = (said_MB9 * self.factor_M19).sum(dim=0) + self.shift_9
         not_asked_B2 = torch.full_like(said_B9[:, :2], torch.nan)
-        return Raw(told.ln_har_BK, said_B9[:, :3], said_B9[:, 3:5], not_asked_B2, said_B9[:, 5:])
+        return Raw(inputs.ln_har_BK, said_B9[:, :3], said_B9[:, 3:5], not_asked_B2, said_B9[:, 5:])
 
 
 class Layers(nn.Module):  # type: ignore[misc]
@@ -135,7 +139,7 @@ def normed(x: Tensor) -> Tensor:
 
 
 def affine(layer: nn.Linear | nn.LayerNorm) -> Affine:
-    return layer.weight.detach(), layer.bias.detach()
+    return layer.weight, layer.bias
 
 
 def beside(left: Affine, right: Affine) -> Affine:

@@ -189,7 +189,9 @@ class Forecaster(nn.Module):  # type: ignore[misc]
         """
         device, at = newest_BF.device, [self.columns.index(name) for name in self.columns.day]
         day_B2 = newest_BF.index_select(1, torch.tensor(at, device=device))
-        day_B2 = torch.where(torch.isnan(day_B2), torch.tensor([0.0, 1.0], device=device), day_B2)
+        unknown_B1 = torch.isnan(day_B2.sum(dim=1, keepdim=True))
+        # A sine and a cosine by their columns; whatever else comes must not grow with the sixth power.
+        day_B2 = torch.where(unknown_B1, torch.tensor([0.0, 1.0], device=device), day_B2).clamp(-1.0, 1.0)
         powers_BP = day_B2[:, 1:] ** torch.arange(1.0 + max(HARMONICS), device=device)
         times_sine_W, of_powers_PW = (torch.tensor(each, device=device, dtype=newest_BF.dtype) for each in MULTIPLES)
         return (powers_BP @ of_powers_PW) * torch.where(times_sine_W > 0, day_B2[:, :1], 1.0)

@@ -4,7 +4,7 @@
     risk, spike = σ(slope · ln(f_h / threshold) + correction)
 
 Shapes: B batch · L minutes (64, oldest first) · F features · P patches · C channels · H heads · D head width · W width
-· K horizons (5, 15, 60 min) · S summary · N of the newest minute.
+· K horizons (5, 15, 60 min) · S summary · N what is read of the newest minute.
 Sources: Nie et al. 2023 (patches), Hochreiter and Schmidhuber 1997 (LSTM).
 """
 
@@ -39,6 +39,7 @@ class Sizes:
     width: int = 48
     heads: int = 4
     layers: int = 1
+    """Two forecast no better (docs/experiments.md, 13)."""
     dropout: float = 0.1
 
 
@@ -94,19 +95,19 @@ class Network(Forecaster):
 
     def heads(self, sequence_BLF: Tensor, context_B1: Tensor, trees_BT: Tensor) -> Raw:  # noqa: ARG002 - it has no trees
         """Before calibration."""
-        told = read(self, self.sizes.patch, sequence_BLF, context_B1)
-        x_BPW = self.trunk(self.embed(told.patches_BPC))
-        summary_BS = torch.cat([x_BPW[:, -1], x_BPW.mean(dim=1), told.newest_BN], dim=-1)
+        inputs = network_inputs(self, self.sizes.patch, sequence_BLF, context_B1)
+        x_BPW = self.trunk(self.embed(inputs.patches_BPC))
+        summary_BS = torch.cat([x_BPW[:, -1], x_BPW.mean(dim=1), inputs.newest_BN], dim=-1)
         out_B5, chances_B4 = self.volatility_head(summary_BS), self.chance_head(summary_BS)
-        signs_BN = torch.sign(zero_unknown(sequence_BLF[:, -SIGNS:, self.columns.index("return_1m")]))
-        direction_B2 = self.direction_head(torch.cat([summary_BS, signs_BN], dim=-1))
+        signs_B8 = torch.sign(zero_unknown(sequence_BLF[:, -SIGNS:, self.columns.index("return_1m")]))
+        direction_B2 = self.direction_head(torch.cat([summary_BS, signs_B8], dim=-1))
         usual_2 = torch.tensor([0.0, USUAL_FLAT], device=direction_B2.device)
-        ln_f_BK, band_B2, chances_B4 = corrected(told, out_B5, chances_B4, self.slopes)
-        return Raw(told.ln_har_BK, ln_f_BK, band_B2, direction_B2 + usual_2, chances_B4)
+        ln_f_BK, band_B2, chances_B4 = corrected(inputs, out_B5, chances_B4, self.slopes)
+        return Raw(inputs.ln_har_BK, ln_f_BK, band_B2, direction_B2 + usual_2, chances_B4)
 
 
 @dataclass(frozen=True)
-class Told:
+class NetworkInputs:
     """What every network reads, however its weights are."""
 
     patches_BPC: Tensor
@@ -118,26 +119,28 @@ class Told:
     """ln of the thresholds that spikes (5, 15, 60 min) and risk are counted above."""
 
 
-def read(model: Forecaster, patch: int, sequence_BLF: Tensor, context_B1: Tensor) -> Told:
+def network_inputs(model: Forecaster, patch: int, sequence_BLF: Tensor, context_B1: Tensor) -> NetworkInputs:
     """Rows as a network reads them."""
     newest_BF = sequence_BLF[:, -1]
     ln_har_BK = model.ln_har(newest_BF)
     tokens_BLC = torch.cat(model.scaled(sequence_BLF, ln_har_BK[:, 1:2]), dim=-1)
     ln_spike_B1, ln_risk_B = model.thresholds(newest_BF, ln_har_BK, context_B1)
-    from_bars_BN = distances(ln_har_BK, ln_spike_B1, ln_risk_B, context_B1)
-    return Told(
+    distances_B5 = distances(ln_har_BK, ln_spike_B1, ln_risk_B, context_B1)
+    return NetworkInputs(
         tokens_BLC.unflatten(1, (model.columns.length // patch, patch)).flatten(2),
-        torch.cat([tokens_BLC[:, -1], model.harmonics(newest_BF), from_bars_BN], dim=-1), ln_har_BK,
+        torch.cat([tokens_BLC[:, -1], model.harmonics(newest_BF), distances_B5], dim=-1), ln_har_BK,
         torch.cat([ln_spike_B1.expand(-1, 3), ln_risk_B.unsqueeze(1)], dim=1),
     )
 
 
-def corrected(told: Told, out_B5: Tensor, chances_B4: Tensor, slopes_4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def corrected(
+    inputs: NetworkInputs, out_B5: Tensor, chances_B4: Tensor, slopes_4: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
     """ln f (B, K), the band (B, 2) and log odds (B, 4), of one network or of several (axes before B)."""
-    ln_f_BK = told.ln_har_BK + DELTA_LIMIT * torch.tanh(out_B5[..., :3] / DELTA_LIMIT)
+    ln_f_BK = inputs.ln_har_BK + DELTA_LIMIT * torch.tanh(out_B5[..., :3] / DELTA_LIMIT)
     band_B2 = torch.exp(out_B5[..., 3:].clamp(-2, 2)) * torch.tensor([-0.5, 0.5], device=out_B5.device)
     f_B4 = torch.cat([ln_f_BK, ln_f_BK[..., 1:2]], dim=-1)
-    return ln_f_BK, band_B2, slopes_4 * (f_B4 - told.bar_B4) + chances_B4
+    return ln_f_BK, band_B2, slopes_4 * (f_B4 - inputs.bar_B4) + chances_B4
 
 
 def distances(ln_har_BK: Tensor, ln_spike_B1: Tensor, ln_risk_B: Tensor, context_B1: Tensor) -> Tensor:

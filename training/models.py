@@ -54,7 +54,7 @@ class Member:
 OF_VOLATILITY = tuple(head for head in HEADS if head not in OF_DIRECTION)
 """Volatilities, spikes and risk."""
 STACKED: Mapping[str, Member] = {
-    # How many minutes are flat has changed tenfold in six years: of that recency alone is asked.
+    # How many minutes are flat has changed tenfold, which recency knows (docs/experiments.md, 3 and 13).
     "gradient_boosting": Member("gradient_boosting", heads=tuple(head for head in HEADS if head != "flat")),
     "recent_direction": Member("recent_direction", heads=OF_DIRECTION),
     "transformer": Member("transformer", heads=OF_VOLATILITY), "transformer_2": Member("transformer", 1, OF_VOLATILITY),

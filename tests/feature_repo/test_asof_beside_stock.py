@@ -26,6 +26,8 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 STOCK = ["dask", "duckdb"]
+STABLE = 16
+"""Rows that pandas' default sort leaves in order."""
 ROW = st.tuples(st.sampled_from(["A", "B"]), st.integers(0, 8), st.integers(0, 4))
 ASKED = st.tuples(st.sampled_from(["A", "B", "C"]), st.integers(-2, 14))
 
@@ -89,10 +91,11 @@ def test_every_row_that_stock_keeps_has_our_value_and_what_it_loses_is_dropped_o
         found = prices(theirs, entities, filter_by_created_timestamp=by_created)
     assert expected["n"].tolist() == entities["n"].tolist()
     kept, known = by_row(found), by_row(expected)
+    is_unstable = stock == "dask" and len(entities.merge(held, on="symbol", how="left")) > STABLE
     twice = entities.duplicated(["symbol", "event_timestamp"], keep=False)
     for n, value in known.items():
         if n in kept:
-            is_tie = stock == "dask" and None not in (value, kept[n]) and events[value] == events[kept[n]]
+            is_tie = is_unstable and None not in (value, kept[n]) and events[value] == events[kept[n]]
             assert kept[n] == value or is_tie
         else:
             assert value is None or twice[n], f"stock lost entity row {n} that it could answer"

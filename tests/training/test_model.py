@@ -94,9 +94,10 @@ def test_the_band_holds_four_fifths_and_volatility_is_unbiased_where_it_was_cali
 
 
 def test_wild_inputs_stay_within_bounds(folder: Path) -> None:
-    wild = np.full((2, SEQUENCE_LENGTH, len(FORECAST_BAR)), 1e6, dtype=np.float32)
-    wild[1] = 0
-    found = forecast(session(folder), wild, np.full((2, 1), 1e-3, dtype=np.float32))
+    wild = np.full((3, SEQUENCE_LENGTH, len(FORECAST_BAR)), 1e12, dtype=np.float32)
+    wild[1:] = 0
+    wild[2, -1, FORECAST_BAR.index("time_of_day_cos_1d")] = np.nan
+    found = forecast(session(folder), wild, np.full((3, 1), 1e-3, dtype=np.float32))
     for name, values in found.items():
         assert np.isfinite(values).all(), name
     assert ((found["risk_score"] >= 0) & (found["risk_score"] <= 1)).all()
