@@ -62,7 +62,7 @@ class FitConfig:
 
     @property
     def tabular_stride(self) -> int:
-        """Minutes between the rows of a tabular model's fit and every HAR's: about as many as a network's epochs see."""
+        """Minutes between the rows of tabular fits and of every HAR: as many as a network's epochs see."""
         return max(1, self.stride // self.epochs)
 
 
