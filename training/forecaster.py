@@ -162,7 +162,7 @@ class Forecaster(nn.Module):  # type: ignore[misc]
         own = torch.arange(len(lags), device=newest_BF.device)
         # How much lag i wants the value of lag j: its own most, then shorter ones, the next first, then longer ones.
         wish_GG = torch.where(own <= own[:, None], len(lags) + own, len(lags) - own).to(ln_BG.dtype)
-        taken_BG = ((~torch.isnan(ln_BG)).to(ln_BG.dtype).unsqueeze(1) * wish_GG).argmax(dim=2)
+        taken_BG = torch.where(torch.isnan(ln_BG).unsqueeze(1), 0.0, wish_GG).argmax(dim=2)
         ln_BG = torch.gather(ln_BG, 1, taken_BG)
         return ln_BG @ self.har_GK[1:] + self.har_GK[0]
 
@@ -177,10 +177,9 @@ class Forecaster(nn.Module):  # type: ignore[misc]
 
     def scaled(self, sequence_BLF: Tensor, ln_har_B1: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised values (0 where null) and the mask of what is known, both (B, L, F)."""
-        free_BLF = self.scale_free(sequence_BLF, ln_har_B1)
-        known_BLF = ~torch.isnan(free_BLF)
-        values_BLF = (torch.where(known_BLF, free_BLF, self.center_F) - self.center_F) / self.scale_F
-        return values_BLF.clamp(-CLIP, CLIP), known_BLF.to(sequence_BLF.dtype)
+        values_BLF = ((self.scale_free(sequence_BLF, ln_har_B1) - self.center_F) / self.scale_F).clamp(-CLIP, CLIP)
+        unknown_BLF = torch.isnan(values_BLF)
+        return torch.where(unknown_BLF, 0.0, values_BLF), torch.where(unknown_BLF, 0.0, 1.0)
 
     def harmonics(self, newest_BF: Tensor) -> Tensor:
         """Sines and cosines of multiples of the day's phase, (B, 2 per harmonic): sessions open sharply.

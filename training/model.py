@@ -115,8 +115,8 @@ class NetworkInputs:
     newest_BN: Tensor
     """The newest minute alone: its values, the day's waves, how far HAR is from the thresholds."""
     ln_har_BK: Tensor
-    bar_B4: Tensor
-    """ln of the thresholds that spikes (5, 15, 60 min) and risk are counted above."""
+    over_bars_B4: Tensor
+    """ln HAR over the thresholds that spikes (5, 15, 60 min) and risk are counted above."""
 
 
 def network_inputs(model: Forecaster, patch: int, sequence_BLF: Tensor, context_B1: Tensor) -> NetworkInputs:
@@ -125,11 +125,11 @@ def network_inputs(model: Forecaster, patch: int, sequence_BLF: Tensor, context_
     ln_har_BK = model.ln_har(newest_BF)
     tokens_BLC = torch.cat(model.scaled(sequence_BLF, ln_har_BK[:, 1:2]), dim=-1)
     ln_spike_B1, ln_risk_B = model.thresholds(newest_BF, ln_har_BK, context_B1)
-    distances_B5 = distances(ln_har_BK, ln_spike_B1, ln_risk_B, context_B1)
+    over_bars_B4 = torch.cat([ln_har_BK - ln_spike_B1, ln_har_BK[:, 1:2] - ln_risk_B.unsqueeze(1)], dim=1)
     return NetworkInputs(
         tokens_BLC.unflatten(1, (model.columns.length // patch, patch)).flatten(2),
-        torch.cat([tokens_BLC[:, -1], model.harmonics(newest_BF), distances_B5], dim=-1), ln_har_BK,
-        torch.cat([ln_spike_B1.expand(-1, 3), ln_risk_B.unsqueeze(1)], dim=1),
+        torch.cat([tokens_BLC[:, -1], model.harmonics(newest_BF), distances(over_bars_B4, context_B1)], dim=-1),
+        ln_har_BK, over_bars_B4,
     )
 
 
@@ -137,20 +137,19 @@ def corrected(
     inputs: NetworkInputs, out_B5: Tensor, chances_B4: Tensor, slopes_4: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """ln f (B, K), the band (B, 2) and log odds (B, 4), of one network or of several (axes before B)."""
-    ln_f_BK = inputs.ln_har_BK + DELTA_LIMIT * torch.tanh(out_B5[..., :3] / DELTA_LIMIT)
+    delta_BK = DELTA_LIMIT * torch.tanh(out_B5[..., :3] / DELTA_LIMIT)
     band_B2 = torch.exp(out_B5[..., 3:].clamp(-2, 2)) * torch.tensor([-0.5, 0.5], device=out_B5.device)
-    f_B4 = torch.cat([ln_f_BK, ln_f_BK[..., 1:2]], dim=-1)
-    return ln_f_BK, band_B2, slopes_4 * (f_B4 - inputs.bar_B4) + chances_B4
+    delta_B4 = delta_BK[..., [0, 1, 2, 1]]
+    return inputs.ln_har_BK + delta_BK, band_B2, slopes_4 * (inputs.over_bars_B4 + delta_B4) + chances_B4
 
 
-def distances(ln_har_BK: Tensor, ln_spike_B1: Tensor, ln_risk_B: Tensor, context_B1: Tensor) -> Tensor:
+def distances(over_bars_B4: Tensor, context_B1: Tensor) -> Tensor:
     """How far HAR is from the spike's thresholds and the last month's percentile, and whether that is known, (B, 5).
 
     Volatility returns to what it has been, and the sequence alone does not say what that is.
     """
-    known_B1 = (~torch.isnan(context_B1)).to(ln_har_BK.dtype)
-    from_month_B1 = (ln_har_BK[:, 1:2] - ln_risk_B.unsqueeze(1)) * known_B1
-    return torch.cat([ln_har_BK - ln_spike_B1, from_month_B1, known_B1], dim=1)
+    known_B1 = torch.where(torch.isnan(context_B1), 0.0, 1.0)
+    return torch.cat([over_bars_B4[:, :3], over_bars_B4[:, 3:] * known_B1, known_B1], dim=1)
 
 
 class Transformer(Network):
