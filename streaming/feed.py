@@ -250,7 +250,9 @@ class Feed:
         if not frame.counts:
             self.sealer.on_uncounted(frame.trade_id, frame.time_ms * MILLISECOND_NS)
             return
-        trade = frame.to_trade(ts_init=now, source=self.origin.source, session=self.origin.session)
+        # Never before it happened, should our clock be behind the venue's: the stream refuses what is far ahead of it.
+        known = max(now, frame.time_ms * MILLISECOND_NS)
+        trade = frame.to_trade(ts_init=known, source=self.origin.source, session=self.origin.session)
         published = self.sealer.on_trade(trade)
         if published is not None:
             self._publish_to(self._trades_topic, published)

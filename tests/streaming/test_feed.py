@@ -10,6 +10,7 @@ from streaming.clock import ClockSample, VenueClock, measured
 from streaming.feed import Feed, StrayTime
 from streaming.ingest_metrics import IngestMetrics
 from streaming.seal import Resume
+from streaming.seconds import Seconds
 from streaming.tail import LastSeal
 from streaming.venues.binance import DepthFrame, Snapshot, TickerFrame, TradeFrame
 from streaming.venues.binance_rest import Identity
@@ -81,6 +82,19 @@ def test_seal_follows_its_trades_and_carries_the_book_at_its_close() -> None:
     kinds = [type(message) for _, message in memory.sent if not isinstance(message, OrderBook)]
     assert kinds == [Trade, Trade, Trade, SecondClosed, Trade]
     assert (seal.n_trades, seal.book_valid, seal.bid_quantity, seal.ask_price) == (2, True, 3.0, 101.0)
+
+
+def test_trade_of_a_fast_replay_that_runs_ahead_of_our_clock_is_known_when_it_happened_and_counts() -> None:
+    memory, stream = Memory(), Seconds("BTCUSDT")
+    feed = Feed("BTCUSDT", memory.publish, IngestMetrics())
+    feed.connected(Identity("recording", "s-loop0"), at(0), lambda ns: 15 * ns)
+    feed.filled(Span(None, START))
+    for i, ms in enumerate((500, 12_300, 13_700)):
+        feed.on_frame(trade(i + 1, ms), at(200))  # a busy machine: our clock stands while 13 s are played
+    assert [message.ts_init for message in memory.of(Trade)] == [at(500), at(12_300), at(13_700)]
+    closed = [done.bar.close_time for _, message in memory.sent if not isinstance(message, OrderBook)
+              for done in stream.take(message)]
+    assert closed == [seal.close for seal in memory.of(SecondClosed)] == [at(1_000 * n) for n in range(1, 14)]
 
 
 def test_seal_is_never_known_before_its_close() -> None:
