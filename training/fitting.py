@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,11 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from feature_repo.features import FORECAST_BAR
 from feature_repo.grid import Floats, Ints
 from feature_repo.progress import step
-from training.baselines import Har, ln_lags
-from training.dataset import TrainingSet
-from training.forecaster import CHANCES, CLIP, Forecaster, Raw, bar_columns
+from training.baselines import Har, column_kinds, ln_lags
+from training.dataset import Singles, TrainingSet
+from training.forecaster import CHANCES, CLIP, OF_DIRECTION, Forecaster, Raw, bar_columns
 from training.model import Network, Transformer
 from training.targets import HORIZONS
 
@@ -32,16 +34,20 @@ F = TypeVar("F", bound=Forecaster)
 BAND = (0.10, 0.90)
 CHANCE_WEIGHTS = (1.0, 0.3, 0.5, 1.0, 0.5, 1.0)
 """Of `CHANCES` in the loss; flat is easy and matters least."""
+STOPPING_WEIGHTS = tuple(0.0 if name in OF_DIRECTION else w for name, w in zip(CHANCES, CHANCE_WEIGHTS, strict=True))
+"""In the loss that stops a fit: direction is learnt longer than volatility, which is then learnt by heart."""
 TARGETS = (*(f"rv_{h}" for h in HORIZONS), *CHANCES)
+UP = TARGETS.index("up")
+SIGNED = [i for i, name in enumerate(FORECAST_BAR) if column_kinds()[i] == "return" or name == "return_zscore_60m"]
+"""Columns that change their sign when prices move the other way."""
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """How one model is fitted."""
 
-    epochs: int = 6
-    """At most. Each sees every `stride`-th minute, the next one the minutes beside them: three see every minute once,
-    and a second pass overfits (docs/experiments.md)."""
+    epochs: int = 9
+    """At most. Each sees every `stride`-th minute, the next one those beside them: three see every minute once."""
     stride: int = 3
     """Minutes between training rows of one epoch."""
     batch: int = 512
@@ -53,6 +59,10 @@ class FitConfig:
     """Epochs without a better calibration loss before it stops."""
     mask_rows: float = 0.1
     """Share of training sequences whose oldest part is masked: the model must bear a cold start."""
+    mirror_rows: float = 0.5
+    """Share of training sequences in which what rose falls: how loud a market is does not depend on the sign."""
+    noise: float = 0.2
+    """Standard deviation of the factor, around 1, of every value of a training sequence."""
     threads: int = 1
     """Of networks and trees. One: sums over several threads round differently elsewhere, and on a busy machine they
     wait on each other."""
@@ -165,10 +175,10 @@ def _epoch(
     for first in range(0, len(at) - config.batch + 1, config.batch):
         step(told, first // config.batch, batches)
         rows = at[first : first + config.batch]
-        sequence = _masked(table.sequences(rows), config.mask_rows, rng)
+        sequence, y = _varied(table.sequences(rows), outcomes(table, rows), config, rng)
         device = model.center_F.device
         raw = model.raw(torch.from_numpy(sequence).to(device), torch.from_numpy(table.context[rows, None]).to(device))
-        loss = loss_of(raw, torch.from_numpy(outcomes(table, rows)).float().to(device))
+        loss = loss_of(raw, torch.from_numpy(y).float().to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -180,12 +190,22 @@ def _epoch(
     return total / max(1, batches)
 
 
-def _masked(sequence: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """The oldest 4 … 60 minutes of a share of sequences masked."""
-    chosen = np.flatnonzero(rng.random(len(sequence)) < share)
-    for row, length in zip(chosen, rng.integers(4, 61, len(chosen)), strict=True):
+def _varied(
+    sequence: Singles, y: Floats, config: FitConfig, rng: np.random.Generator,
+) -> tuple[Singles, Floats]:
+    """Sequences (N, L, F) and outcomes (N, len(TARGETS)) as another market might have had them.
+
+    The oldest 4 … 60 minutes of a share are masked, another share is mirrored, and every value is a little off (why:
+    docs/experiments.md, 14).
+    """
+    masked = np.flatnonzero(rng.random(len(sequence)) < config.mask_rows)
+    for row, length in zip(masked, rng.integers(4, 61, len(masked)), strict=True):
         sequence[row, :length] = np.nan
-    return sequence
+    mirrored = np.flatnonzero(rng.random(len(sequence)) < config.mirror_rows)
+    signs = np.ones((len(sequence), 1, sequence.shape[2]), dtype=np.float32)
+    signs[mirrored[:, None], 0, SIGNED] = -1
+    y[mirrored, UP] = 1 - y[mirrored, UP]
+    return sequence * signs * (1 + config.noise * rng.standard_normal(sequence.shape, dtype=np.float32)), y
 
 
 def _blend(average: Forecaster, model: Forecaster, memory: float) -> None:
@@ -193,8 +213,8 @@ def _blend(average: Forecaster, model: Forecaster, memory: float) -> None:
         kept.data.lerp_(new.data, 1 - memory)
 
 
-def loss_of(raw: Raw, y: Tensor) -> Tensor:
-    """Sum of the heads' mean losses over known targets; `y` (B, len(TARGETS))."""
+def loss_of(raw: Raw, y: Tensor, weights: Sequence[float] = CHANCE_WEIGHTS) -> Tensor:
+    """Sum of the heads' mean losses over known targets; `y` (B, len(TARGETS)), weights of `CHANCES`."""
     ln_y_BK = torch.log(y[:, :3])
     ratio_BK = 2 * (ln_y_BK - raw.ln_f_BK)
     volatility = (torch.exp(ratio_BK.clamp(max=5.0)) - ratio_BK - 1).mean(dim=0).sum()
@@ -202,7 +222,7 @@ def loss_of(raw: Raw, y: Tensor) -> Tensor:
     miss_B2 = surprise_B1 - raw.ln_band_B2
     levels = torch.tensor(BAND, device=y.device)
     band = torch.maximum(levels * miss_B2, (levels - 1) * miss_B2).mean(dim=0).sum()
-    chances = zip(CHANCE_WEIGHTS, raw.logits_BC.unbind(1), y[:, 3:].unbind(1), strict=True)
+    chances = zip(weights, raw.logits_BC.unbind(1), y[:, 3:].unbind(1), strict=True)
     none = torch.zeros((), device=y.device)
     return volatility + 2 * band + sum((w * _cross_entropy(*pair) for w, *pair in chances), none)
 
@@ -228,5 +248,6 @@ def raw_outputs(model: Forecaster, table: TrainingSet, at: Ints, batch: int = 40
 
 
 def mean_loss(model: Forecaster, table: TrainingSet, at: Ints) -> float:
-    """The training loss on rows."""
-    return float(loss_of(raw_outputs(model, table, at), torch.from_numpy(outcomes(table, at)).float()))
+    """The loss on rows without that of direction."""
+    y = torch.from_numpy(outcomes(table, at)).float()
+    return float(loss_of(raw_outputs(model, table, at), y, STOPPING_WEIGHTS))

@@ -40,24 +40,22 @@ class Sizes:
     heads: int = 4
     layers: int = 1
     """Two forecast no better (docs/experiments.md, 13)."""
-    dropout: float = 0.1
 
 
 class Block(nn.Module):  # type: ignore[misc]
     """Pre-norm self-attention and a feed-forward layer."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        self.drop = nn.Dropout(dropout)
 
     def forward(self, x_BPW: Tensor) -> Tensor:
         mixed_BPW = attended(self.qkv(self.norm_1(x_BPW)), self.heads)
-        x_BPW = x_BPW + self.drop(self.out(mixed_BPW))
-        return x_BPW + self.drop(self.mlp(self.norm_2(x_BPW)))
+        x_BPW = x_BPW + self.out(mixed_BPW)
+        return x_BPW + self.mlp(self.norm_2(x_BPW))
 
 
 def attended(qkv_BPC: Tensor, heads: int) -> Tensor:
@@ -100,7 +98,8 @@ class Network(Forecaster):
         summary_BS = torch.cat([x_BPW[:, -1], x_BPW.mean(dim=1), inputs.newest_BN], dim=-1)
         out_B5, chances_B4 = self.volatility_head(summary_BS), self.chance_head(summary_BS)
         signs_B8 = torch.sign(zero_unknown(sequence_BLF[:, -SIGNS:, self.columns.index("return_1m")]))
-        direction_B2 = self.direction_head(torch.cat([summary_BS, signs_B8], dim=-1))
+        # Direction is nearly noise: it reads what volatility has made the trunk see, and teaches it nothing.
+        direction_B2 = self.direction_head(torch.cat([summary_BS.detach(), signs_B8], dim=-1))
         usual_2 = torch.tensor([0.0, USUAL_FLAT], device=direction_B2.device)
         ln_f_BK, band_B2, chances_B4 = corrected(inputs, out_B5, chances_B4, self.slopes)
         return Raw(inputs.ln_har_BK, ln_f_BK, band_B2, direction_B2 + usual_2, chances_B4)
@@ -159,7 +158,7 @@ class Transformer(Network):
         super().__init__(columns, sizes)
         s = self.sizes
         self.place = nn.Parameter(0.02 * torch.randn(columns.length // s.patch, s.width))
-        self.blocks = nn.Sequential(*(Block(s.width, s.heads, s.dropout) for _ in range(s.layers)))
+        self.blocks = nn.Sequential(*(Block(s.width, s.heads) for _ in range(s.layers)))
         self.norm = nn.LayerNorm(s.width)
 
     def trunk(self, x_BPW: Tensor) -> Tensor:
@@ -174,7 +173,6 @@ class Lstm(Network):
         width = self.sizes.width
         self.enter, self.stay = nn.Linear(width, 4 * width), nn.Linear(width, 4 * width, bias=False)
         self.norm = nn.LayerNorm(width)
-        self.drop = nn.Dropout(self.sizes.dropout)
 
     def trunk(self, x_BPW: Tensor) -> Tensor:
         state_BW = memory_BW = torch.zeros_like(x_BPW[:, 0])
@@ -185,7 +183,7 @@ class Lstm(Network):
             memory_BW = keep_BW * memory_BW + take_BW * torch.tanh(gates[3])
             state_BW = give_BW * torch.tanh(memory_BW)
             states.append(state_BW)
-        return self.norm(self.drop(torch.stack(states, dim=1)))
+        return self.norm(torch.stack(states, dim=1))
 
 
 def _head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""What a fit learns before the first step it learns from the train part alone."""
+"""What a fit learns before the first step it learns from the train part alone; how it varies what it is shown."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from feature_repo.features import FORECAST_BAR
 from training.dataset import TrainingSet
-from training.fitting import FitConfig, _prepared
+from training.fitting import UP, FitConfig, _prepared, _varied, outcomes
 
 
 def test_scaler_and_har_do_not_change_with_calibration_and_test(table: TrainingSet) -> None:
@@ -19,3 +20,45 @@ def test_scaler_and_har_do_not_change_with_calibration_and_test(table: TrainingS
     one, two = (_prepared(each, FitConfig()) for each in (table, replace(table, values_MF=values, targets=targets)))
     for name in ("har_GK", "center_F", "scale_F"):
         assert torch.equal(getattr(one, name), getattr(two, name)), name
+
+
+def varied(table: TrainingSet, config: FitConfig, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """A batch before and after: sequences and outcomes, twice."""
+    at = table.part("train")[:256]
+    sequence, y = table.sequences(at), outcomes(table, at)
+    return sequence, y, *_varied(sequence.copy(), y.copy(), config, np.random.default_rng(seed))
+
+
+def test_a_mirrored_market_falls_where_it_rose_and_is_as_loud(table: TrainingSet) -> None:
+    sequence, y, turned, answers = varied(table, FitConfig(mask_rows=0, mirror_rows=1, noise=0))
+    signed = [name.startswith(("return_", "momentum_", "sma_", "vwap_")) for name in FORECAST_BAR]
+    np.testing.assert_array_equal(turned, np.where(signed, -sequence, sequence))
+    assert np.isin(y[:, UP], (0, 1)).sum() > 100
+    np.testing.assert_array_equal(answers[:, UP], 1 - y[:, UP])
+    np.testing.assert_array_equal(np.delete(answers, UP, axis=1), np.delete(y, UP, axis=1))
+
+
+def test_about_half_of_the_rows_are_mirrored_each_with_its_outcome(table: TrainingSet) -> None:
+    sequence, y, turned, answers = varied(table, FitConfig(mask_rows=0, noise=0))
+    now = FORECAST_BAR.index("momentum_60m")
+    moved = np.nan_to_num(sequence[:, -1, now]) != 0
+    mirrored = (turned[:, -1, now] == -sequence[:, -1, now])[moved]
+    assert 0.35 < mirrored.mean() < 0.65
+    known = np.isfinite(y[moved, UP])
+    np.testing.assert_array_equal((answers[moved, UP] != y[moved, UP])[known], mirrored[known])
+
+
+def test_noise_is_a_factor_around_one_of_what_is_known(table: TrainingSet) -> None:
+    sequence, y, noisy, answers = varied(table, FitConfig(mask_rows=0, mirror_rows=0))
+    np.testing.assert_array_equal(np.isnan(noisy), np.isnan(sequence))
+    known = np.isfinite(sequence) & (sequence != 0)
+    factors = noisy[known] / sequence[known]
+    assert abs(factors.mean() - 1) < 0.01
+    assert abs(factors.std() - FitConfig().noise) < 0.01
+    np.testing.assert_array_equal(answers, y)
+
+
+def test_what_a_fit_is_shown_repeats_under_its_seed(table: TrainingSet) -> None:
+    first, again, other = (varied(table, FitConfig(), seed)[2] for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other, equal_nan=True)
