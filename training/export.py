@@ -68,7 +68,7 @@ def plain(value: Any) -> Any:
 
 
 def onnx_bytes(model: Any) -> bytes:
-    """The graph with a free batch axis; a model's trees are a node between the inputs' part and the heads' part."""
+    """The graph with a free batch axis; a model's trees are nodes between the inputs' part and the heads' part."""
     import torch
 
     from training.abreast import abreast
@@ -137,7 +137,7 @@ def _joined(front: bytes, bank: Any, heads: bytes) -> bytes:
     first = compose.add_prefix(onnx.load_from_string(front), "front/", rename_inputs=False, rename_outputs=False)
     last = onnx.load_from_string(heads)
     graph = helper.make_graph(
-        [*first.graph.node, bank.node("tabular", "trees"), *last.graph.node], "forecaster",
+        [*first.graph.node, *bank.nodes("tabular", "trees"), *last.graph.node], "forecaster",
         [x for x in last.graph.input if x.name != "trees"], last.graph.output,
         initializer=[*first.graph.initializer, *last.graph.initializer],
     )

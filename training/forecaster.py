@@ -6,7 +6,7 @@
 Raw feature values go in (NaN = null), so that nobody outside the graph can scale, mask or calibrate differently. Every
 volatility is seen as its ratio to the HAR forecast of the newest row and every return as a multiple of its row's
 volatility: nothing depends on the price, the instrument or on how loud the market is, which is what lets one model of
-2019–2025 be used later and elsewhere. A model that holds decision trees keeps them in `bank`: they are a node of their
+2019–2025 be used later and elsewhere. A model that holds decision trees keeps them in `bank`: they are nodes of their
 own in the exported graph.
 
 Shapes: B batch · L minutes (64, oldest first) · F features · K horizons (5, 15, 60 min) · G HAR lags · X tabular

@@ -1,10 +1,10 @@
-"""Trees: fitted decision trees as plain arrays, answered by one ONNX node, wherever they were grown.
+"""Trees: fitted decision trees as plain arrays, answered by ONNX nodes, wherever they were grown.
 
     bank = TreeBank.of_boosting([regressor, classifier])      # scikit-learn's, one output each
     bank.answer(x_NX)                                          # (N, T)
 
 Inputs are float32 and go left where x ≤ threshold. A threshold is rounded down to float32, so that it parts float32
-inputs exactly as scikit-learn's float64 one does. The same node is put into the exported graph: what is evaluated is
+inputs exactly as scikit-learn's float64 one does. The same nodes are put into the exported graph: what is evaluated is
 what is served, and nothing is pickled.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -125,17 +126,31 @@ class TreeBank:
             trees.append(_grown(tree, length[:, None] / len(forest.estimators_), (0,)))
         return cls(tuple(trees), np.zeros(1), int(forest.n_features_in_))
 
-    def node(self, source: str, answer: str) -> Any:
-        """The ONNX node that reads `source` (N, X) and writes `answer` (N, T)."""
+    def nodes(self, source: str, answer: str) -> list[Any]:
+        """The ONNX nodes that read `source` (N, X) and write `answer` (N, T)."""
         from onnx import helper
 
-        return helper.make_node(
-            "TreeEnsembleRegressor", [source], [answer], name=f"trees_{answer}", domain=ML_DOMAIN,
-            n_targets=len(self.base), base_values=self.base.astype(np.float32).tolist(), aggregate_function="SUM",
-            **self._attributes(),
-        )
+        banks = self._apart()
+        if len(banks) == 1:
+            return [_ensemble(self, source, answer)]
+        parts = [f"{answer}_{i}" for i in range(len(banks))]
+        ensembles = [_ensemble(bank, source, part) for bank, part in zip(banks, parts, strict=True)]
+        return [*ensembles, helper.make_node("Concat", parts, [answer], name=f"join_{answer}", axis=1)]
 
-    def _attributes(self) -> dict[str, Any]:
+    def _apart(self) -> list[TreeBank]:
+        """Banks of consecutive outputs, one with trees in each: ONNX Runtime adds up one output faster than several."""
+        owners = sorted({output for tree in self.trees for output in tree.outputs})
+        if any(len(tree.outputs) > 1 for tree in self.trees):
+            return [self]
+        banks = []
+        for first, end in pairwise([0, *owners[1:], len(self.base)]):
+            own = [tree for tree in self.trees if first <= tree.outputs[0] < end]
+            moved = tuple(replace(tree, outputs=(tree.outputs[0] - first,)) for tree in own)
+            banks.append(TreeBank(moved, self.base[first:end], self.inputs))
+        return banks
+
+    def attributes(self) -> dict[str, Any]:
+        """Itself as ONNX says trees."""
         sizes = [len(tree.left) for tree in self.trees]
         ids = np.concatenate([np.arange(n) for n in sizes])
         leaf = np.concatenate([tree.leaf for tree in self.trees])
@@ -169,7 +184,7 @@ class TreeBank:
         x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, self.inputs])
         y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, len(self.base)])
         model = helper.make_model(
-            helper.make_graph([self.node("x", "y")], "trees", [x], [y]), ir_version=10,
+            helper.make_graph(self.nodes("x", "y"), "trees", [x], [y]), ir_version=10,
             opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(ML_DOMAIN, ML_OPSET)],
         )
         options = ort.SessionOptions()
@@ -180,6 +195,16 @@ class TreeBank:
         """(N, T)."""
         [found] = self._session.run(None, {"x": np.ascontiguousarray(x_NX, dtype=np.float32)})
         return np.asarray(found)
+
+
+def _ensemble(bank: TreeBank, source: str, answer: str) -> Any:
+    from onnx import helper
+
+    return helper.make_node(
+        "TreeEnsembleRegressor", [source], [answer], name=f"trees_{answer}", domain=ML_DOMAIN,
+        n_targets=len(bank.base), base_values=bank.base.astype(np.float32).tolist(), aggregate_function="SUM",
+        **bank.attributes(),
+    )
 
 
 def _boosted(nodes: NDArray[Any], output: int) -> Tree:

@@ -92,6 +92,9 @@ def test_the_tree_node_answers_what_scikit_learn_does_on_the_thresholds_too(tabl
     isolation = IsolationForest(n_estimators=30, random_state=0).fit(x)
     assert np.allclose(TreeBank.of_boosting([boosting]).answer(x)[:, 0], boosting.predict(x), atol=1e-5)
     assert np.allclose(TreeBank.of_forests([(forest, (0, 1))]).answer(x), forest.predict(x), atol=1e-5)
+    both = TreeBank.joined([TreeBank.of_boosting([boosting]), TreeBank.of_boosting([boosting, boosting])])
+    for wanted in ([True, True, True], [False, True, False], [True, False, True], [False, False, True]):
+        assert np.allclose(both.only(wanted).answer(x)[:, wanted], boosting.predict(x)[:, None], atol=1e-5)
     # scikit-learn's score is −2^(−length / c) with the c of its sample size: monotone in the mean length.
     length = TreeBank.of_isolation(isolation).answer(x)[:, 0]
     c = 2 * (np.log(255) + np.euler_gamma) - 2 * 255 / 256

@@ -268,7 +268,7 @@ def trainings(table: TrainingSet) -> dict[str, bytes]:
     calibrate(stack, table)
     assert stack.bank is not None
     return {
-        "stack": onnx_bytes(stack), "trees": stack.bank.node("x", "y").SerializeToString(),
+        "stack": onnx_bytes(stack), "trees": b"".join(node.SerializeToString() for node in stack.bank.nodes("x", "y")),
         **{name: weights(stack.members[name]) for name in ("transformer", "transformer_2")},
     }
 
