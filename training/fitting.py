@@ -106,7 +106,7 @@ def fit(table: TrainingSet, config: FitConfig, kind: type[Network] = Transformer
     best, kept, history = float("inf"), copy.deepcopy(model.state_dict()), []
     for epoch in range(config.epochs):
         trained = _epoch(table, model, average, optimizer, schedule, config, epoch)
-        loss = mean_loss(average, table, table.stopping(5))
+        loss = mean_loss(average, table, table.stopping(5), STOPPING_WEIGHTS)
         seconds = time.monotonic() - start
         history.append({"epoch": epoch, "train_loss": trained, "calibration_loss": loss, "seconds": seconds})
         LOG.info("epoch", seed=config.seed, **{k: round(v, 4) for k, v in history[-1].items()})
@@ -247,7 +247,9 @@ def raw_outputs(model: Forecaster, table: TrainingSet, at: Ints, batch: int = 40
                  for name in Raw.__dataclass_fields__))
 
 
-def mean_loss(model: Forecaster, table: TrainingSet, at: Ints) -> float:
-    """The loss on rows without that of direction."""
+def mean_loss(
+    model: Forecaster, table: TrainingSet, at: Ints, weights: Sequence[float] = CHANCE_WEIGHTS,
+) -> float:
+    """The training loss on rows."""
     y = torch.from_numpy(outcomes(table, at)).float()
-    return float(loss_of(raw_outputs(model, table, at), y, STOPPING_WEIGHTS))
+    return float(loss_of(raw_outputs(model, table, at), y, weights))

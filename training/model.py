@@ -98,7 +98,7 @@ class Network(Forecaster):
         summary_BS = torch.cat([x_BPW[:, -1], x_BPW.mean(dim=1), inputs.newest_BN], dim=-1)
         out_B5, chances_B4 = self.volatility_head(summary_BS), self.chance_head(summary_BS)
         signs_B8 = torch.sign(zero_unknown(sequence_BLF[:, -SIGNS:, self.columns.index("return_1m")]))
-        # Direction is nearly noise: it reads what volatility has made the trunk see, and teaches it nothing.
+        # Direction is nearly noise: it reads what volatility has made the trunk see, its gradient ends here.
         direction_B2 = self.direction_head(torch.cat([summary_BS.detach(), signs_B8], dim=-1))
         usual_2 = torch.tensor([0.0, USUAL_FLAT], device=direction_B2.device)
         ln_f_BK, band_B2, chances_B4 = corrected(inputs, out_B5, chances_B4, self.slopes)

@@ -138,7 +138,10 @@ class TreeBank:
         return [*ensembles, helper.make_node("Concat", parts, [answer], name=f"join_{answer}", axis=1)]
 
     def _apart(self) -> list[TreeBank]:
-        """Banks of consecutive outputs, one with trees in each: ONNX Runtime adds up one output faster than several."""
+        """Banks of consecutive outputs, one with trees in each: ONNX Runtime adds up one output faster than several.
+
+        Itself where a tree is for several outputs.
+        """
         owners = sorted({output for tree in self.trees for output in tree.outputs})
         if any(len(tree.outputs) > 1 for tree in self.trees):
             return [self]

@@ -9,7 +9,16 @@ import torch
 
 from feature_repo.features import FORECAST_BAR
 from training.dataset import TrainingSet
-from training.fitting import UP, FitConfig, _prepared, _varied, outcomes
+from training.fitting import (
+    CHANCE_WEIGHTS,
+    STOPPING_WEIGHTS,
+    UP,
+    FitConfig,
+    _prepared,
+    _varied,
+    mean_loss,
+    outcomes,
+)
 
 
 def test_scaler_and_har_do_not_change_with_calibration_and_test(table: TrainingSet) -> None:
@@ -56,6 +65,32 @@ def test_noise_is_a_factor_around_one_of_what_is_known(table: TrainingSet) -> No
     assert abs(factors.mean() - 1) < 0.01
     assert abs(factors.std() - FitConfig().noise) < 0.01
     np.testing.assert_array_equal(answers, y)
+
+
+def test_a_cold_start_lacks_the_oldest_minutes_and_nothing_else(table: TrainingSet) -> None:
+    sequence, y, masked, answers = varied(table, FitConfig(mask_rows=1, mirror_rows=0, noise=0))
+    hidden = np.isnan(masked).all(axis=2)
+    lengths = hidden.sum(axis=1)
+    assert (hidden == (np.arange(sequence.shape[1]) < lengths[:, None])).all()
+    assert (lengths.min(), lengths.max()) >= (4, 50)
+    assert lengths.max() <= 60
+    np.testing.assert_array_equal(masked[~hidden], sequence[~hidden])
+    np.testing.assert_array_equal(answers, y)
+
+
+def test_direction_does_not_teach_the_trunk_and_stops_no_fit(table: TrainingSet) -> None:
+    model = _prepared(table, FitConfig())
+    torch.nn.init.normal_(model.direction_head[-1].weight)
+    at = table.part("train")[:64]
+    rows = torch.from_numpy(table.sequences(at)), torch.from_numpy(table.context[at, None])
+    model.raw(*rows).direction_B2.sum().backward()
+    taught = {name for name, value in model.named_parameters() if value.grad is not None and bool(value.grad.any())}
+    assert taught == {name for name, _ in model.named_parameters() if name.startswith("direction_head.")}
+    turned = replace(table, targets={**table.targets, "up": 1 - table.targets["up"], "flat": 1 - table.targets["flat"]})
+    stopping, learning = ([mean_loss(model, each, at, weights) for each in (table, turned)]
+                          for weights in (STOPPING_WEIGHTS, CHANCE_WEIGHTS))
+    assert stopping[0] == stopping[1]
+    assert learning[0] != learning[1]
 
 
 def test_what_a_fit_is_shown_repeats_under_its_seed(table: TrainingSet) -> None:

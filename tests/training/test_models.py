@@ -92,9 +92,11 @@ def test_the_tree_node_answers_what_scikit_learn_does_on_the_thresholds_too(tabl
     isolation = IsolationForest(n_estimators=30, random_state=0).fit(x)
     assert np.allclose(TreeBank.of_boosting([boosting]).answer(x)[:, 0], boosting.predict(x), atol=1e-5)
     assert np.allclose(TreeBank.of_forests([(forest, (0, 1))]).answer(x), forest.predict(x), atol=1e-5)
-    both = TreeBank.joined([TreeBank.of_boosting([boosting]), TreeBank.of_boosting([boosting, boosting])])
+    other = HistGradientBoostingRegressor(max_iter=20, random_state=0).fit(x, y[:, 1])
+    both = TreeBank.joined([TreeBank.of_boosting([boosting]), TreeBank.of_boosting([other, boosting])])
+    expected = np.column_stack([each.predict(x) for each in (boosting, other, boosting)])
     for wanted in ([True, True, True], [False, True, False], [True, False, True], [False, False, True]):
-        assert np.allclose(both.only(wanted).answer(x)[:, wanted], boosting.predict(x)[:, None], atol=1e-5)
+        assert np.allclose(both.only(wanted).answer(x)[:, wanted], expected[:, wanted], atol=1e-5)
     # scikit-learn's score is −2^(−length / c) with the c of its sample size: monotone in the mean length.
     length = TreeBank.of_isolation(isolation).answer(x)[:, 0]
     c = 2 * (np.log(255) + np.euler_gamma) - 2 * 255 / 256
