@@ -35,7 +35,7 @@ BAND = (0.10, 0.90)
 CHANCE_WEIGHTS = (1.0, 0.3, 0.5, 1.0, 0.5, 1.0)
 """Of `CHANCES` in the loss; flat is easy and matters least."""
 STOPPING_WEIGHTS = tuple(0.0 if name in OF_DIRECTION else w for name, w in zip(CHANCES, CHANCE_WEIGHTS, strict=True))
-"""In the loss that stops a fit: direction is learnt longer than volatility, which is then learnt by heart."""
+"""In the loss that stops a fit: a network is stopped by what it is good for, and a stack asks it for no direction."""
 TARGETS = (*(f"rv_{h}" for h in HORIZONS), *CHANCES)
 UP = TARGETS.index("up")
 SIGNED = [i for i, name in enumerate(FORECAST_BAR) if column_kinds()[i] == "return" or name == "return_zscore_60m"]
